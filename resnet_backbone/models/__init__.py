@@ -1,0 +1,1 @@
+"""The paper's networks as plain `torch.nn` modules: nothing here knows files, configs or Detectron2."""

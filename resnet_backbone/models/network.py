@@ -1,0 +1,127 @@
+"""What every network of the family shares: its configuration, feature shapes, freezing, classifying or extracting."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from resnet_backbone.models.norms import Norm
+from resnet_backbone.models.variants import Shortcut, Variant
+
+
+@dataclass(frozen=True)
+class FeatureShape:
+    """Channels of a feature map and how many input pixels one of its cells covers per side."""
+
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Everything that a network was built with; `build_network` documents the fields."""
+
+    variant: Variant
+    num_classes: int | None = None
+    out_features: tuple[str, ...] = ()
+    stride_in_1x1: bool = True
+    shortcut: Shortcut = "B"
+    pad_before: bool = False
+    norm: Norm = "BN"
+    norm_eps: float = 1e-5
+    freeze_at: int = 0
+    in_channels: int = 3
+    groups: int = 1
+    width_per_group: int = 64
+    stem_out_channels: int = 64
+    res2_out_channels: int = 64
+    res5_dilation: int = 1
+    zero_init_last_norm: bool = False
+    drop_path: float = 0.0
+    checkpoint_stages: tuple[str, ...] = ()
+
+
+class Network(nn.Module):
+    """A classifier (no `out_features`: N,C,H,W to N,num_classes logits) or a backbone (to a dict of feature maps).
+
+    Subclasses give `stages()`, the named parts in the order in which data passes them; layers that no
+    requested feature needs are not built.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.variant = config.variant
+        self.shapes: dict[str, FeatureShape] = {}
+
+    def stages(self) -> Iterator[tuple[str, nn.Module]]:
+        """(name, module) in forward order; names are those of `out_features`."""
+        raise NotImplementedError
+
+    def classify(self, x: torch.Tensor) -> torch.Tensor:
+        """The last feature map to logits."""
+        raise NotImplementedError
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+        """N,C,H,W of normalised pixels to logits N,num_classes, or to {name: N,C,H/stride,W/stride}.
+
+        Raises:
+            ValueError: the input is no batch of images, or has other channels than the network.
+        """
+        if x.dim() != 4 or x.shape[1] != self.config.in_channels:
+            raise ValueError(
+                f"{self.variant.name} takes N,{self.config.in_channels},H,W, not {tuple(x.shape)}: "
+                "add the batch dimension, or build it with in_channels"
+            )
+        outputs = {}
+        for name, stage in self.stages():
+            x = stage(x)
+            if name in self.config.out_features:
+                outputs[name] = x
+        if self.config.num_classes is None:
+            return outputs
+        logits = self.classify(x)
+        if "linear" in self.config.out_features:
+            outputs["linear"] = logits
+        return outputs or logits
+
+    def output_shape(self) -> dict[str, FeatureShape]:
+        """Channels and stride of every requested feature."""
+        return {name: self.shapes[name] for name in self.config.out_features}
+
+    @property
+    def size_divisibility(self) -> int:
+        """0, in Detectron2's meaning: an input may have any size (an FPN on top asks for more)."""
+        return 0
+
+
+def check_features(config: NetworkConfig, available: Iterable[str]) -> None:
+    """Refuses a request that the network cannot meet.
+
+    Raises:
+        ValueError: an unknown feature or stage (names the nearest), or nothing asked for at all.
+    """
+    names = list(available)
+    if not config.out_features and config.num_classes is None:
+        raise ValueError(
+            f"{config.variant.name}: say num_classes for a classifier or out_features for a backbone ({', '.join(names)})"
+        )
+    for key in ("out_features", "checkpoint_stages"):
+        for feature in getattr(config, key):
+            if feature not in names and not (feature == "linear" and config.num_classes is not None):
+                near = difflib.get_close_matches(feature, names, n=1, cutoff=0.3) or names[:1]
+                raise ValueError(
+                    f"{config.variant.name} has no {feature!r} ({key}): did you mean {near[0]!r}? "
+                    f"It has {', '.join(names)}"
+                )
+
+
+def needed_stages(config: NetworkConfig, names: tuple[str, ...]) -> int:
+    """How many of the stages `names` must be built for what was asked."""
+    if config.num_classes is not None:
+        return len(names)
+    return max((names.index(f) + 1 for f in config.out_features if f in names), default=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from resnet_backbone.models.network import Network, NetworkConfig
 from resnet_backbone.models.norms import Norm
@@ -11,7 +12,7 @@ from resnet_backbone.models.variants import SHORTCUTS, Shortcut, Variant, find_v
 from resnet_backbone.models.vgg import VGG
 
 
-def build_network(
+def network_config(
     name: str,
     *,
     num_classes: int | None = None,
@@ -31,8 +32,8 @@ def build_network(
     zero_init_last_norm: bool = False,
     drop_path: float = 0.0,
     checkpoint_stages: Sequence[str] = (),
-) -> Network:
-    """A network of the table with fresh weights (He initialisation).
+) -> NetworkConfig:
+    """The checked configuration of a network of the table.
 
     Args:
         name: one of `list_variants()`, or `cifar_resnet{6n+2}` / `cifar_plain{6n+2}` for any n.
@@ -63,7 +64,7 @@ def build_network(
         drop_path, tuple(checkpoint_stages), res5_dilation,
     )  # fmt: skip
     width = 16 if variant.family == "cifar" else 64
-    config = NetworkConfig(
+    return NetworkConfig(
         variant=variant,
         num_classes=num_classes,
         out_features=tuple(out_features),
@@ -83,11 +84,18 @@ def build_network(
         drop_path=drop_path,
         checkpoint_stages=tuple(checkpoint_stages),
     )
-    return make_network(config)
 
 
-def make_network(config: NetworkConfig) -> Network:
-    """The network that `config` describes."""
+def build_network(name: str, **options: Any) -> Network:
+    """A network of the table with fresh weights (He initialisation).
+
+    Args:
+        name, options: as `network_config` takes them.
+
+    Raises:
+        ValueError: an unknown name or an option that does not fit the network.
+    """
+    config = network_config(name, **options)
     return VGG(config) if config.variant.family == "vgg" else ResNet(config)
 
 
@@ -103,7 +111,9 @@ def _check(
     if shortcut is not None and shortcut not in SHORTCUTS:
         raise ValueError(f"shortcut {shortcut!r}: use one of {', '.join(SHORTCUTS)}")
     if variant.name.startswith(("plain", "cifar_plain")) and shortcut not in (None, "none"):
-        raise ValueError(f"shortcut {shortcut!r}: {variant.name} is plain; build {_residual_twin(variant)} for shortcuts")
+        raise ValueError(
+            f"shortcut {shortcut!r}: {variant.name} is plain; build {_residual_twin(variant)} for shortcuts"
+        )
     if res5_dilation not in (1, 2):
         raise ValueError(f"res5_dilation {res5_dilation}: use 1 (stride 32) or 2 (DC5, stride 16)")
     if not 0.0 <= drop_path < 1.0:

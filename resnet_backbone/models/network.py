@@ -1,4 +1,4 @@
-"""What every network of the family shares: its configuration, feature shapes, freezing, classifying or extracting."""
+"""What every network of the family shares: its configuration, its feature shapes, classifying or extracting."""
 
 from __future__ import annotations
 
@@ -108,7 +108,8 @@ def check_features(config: NetworkConfig, available: Iterable[str]) -> None:
     names = list(available)
     if not config.out_features and config.num_classes is None:
         raise ValueError(
-            f"{config.variant.name}: say num_classes for a classifier or out_features for a backbone ({', '.join(names)})"
+            f"{config.variant.name}: say num_classes for a classifier "
+            f"or out_features for a backbone ({', '.join(names)})"
         )
     for key in ("out_features", "checkpoint_stages"):
         for feature in getattr(config, key):

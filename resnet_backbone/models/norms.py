@@ -75,8 +75,8 @@ _NORMS: dict[str, Callable[[int, float], nn.Module]] = {
     "BN": lambda channels, eps: nn.BatchNorm2d(channels, eps=eps),
     "SyncBN": lambda channels, eps: nn.SyncBatchNorm(channels, eps=eps),
     "FrozenBN": lambda channels, eps: FrozenBatchNorm2d(channels, eps=eps),
-    # 32 groups at any width that they divide, as in Group Normalization; the CIFAR nets are narrower.
-    "GN": lambda channels, eps: nn.GroupNorm(min(32, channels // 4), channels, eps=eps),
+    # 32 groups as in Group Normalization; the CIFAR nets are too narrow for that many.
+    "GN": lambda channels, eps: nn.GroupNorm(32 if channels % 32 == 0 else channels // 4, channels, eps=eps),
 }
 
 

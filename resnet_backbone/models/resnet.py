@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import nn
@@ -36,8 +37,10 @@ class ResNet(Network):
         for index, name in enumerate(self.stage_names):
             stage = make_stage(config, index, channels)
             self.add_module(name, stage)
-            channels, stride = stage[-1].out_channels, stage[0].stride
-            self.shapes[name] = FeatureShape(channels, list(self.shapes.values())[-1].stride * stride)
+            first, last = stage[0], stage[-1]
+            assert isinstance(first, ResidualBlock) and isinstance(last, ResidualBlock)
+            channels = last.out_channels
+            self.shapes[name] = FeatureShape(channels, list(self.shapes.values())[-1].stride * first.stride)
         if config.num_classes is not None:
             self.linear = nn.Linear(channels, config.num_classes)
             nn.init.normal_(self.linear.weight, std=0.01)
@@ -81,7 +84,7 @@ class Stage(nn.Sequential):
         if not (self.recompute and self.training and torch.is_grad_enabled()):
             return super().forward(x)
         for block in self:
-            x = checkpoint(block, x, use_reentrant=False, context_fn=lambda b=block: _contexts(b))
+            x = checkpoint(block, x, use_reentrant=False, context_fn=partial(_contexts, block))
         return x
 
 

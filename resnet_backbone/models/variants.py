@@ -47,7 +47,7 @@ class Variant:
 
     @property
     def stage_names(self) -> tuple[str, ...]:
-        """"res2" onwards for residual networks, "conv1" onwards for VGG."""
+        """ "res2" onwards for residual networks, "conv1" onwards for VGG."""
         first, prefix = (1, "conv") if self.family == "vgg" else (2, "res")
         return tuple(f"{prefix}{first + i}" for i in range(len(self.depths)))
 

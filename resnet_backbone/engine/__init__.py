@@ -1,0 +1,1 @@
+"""The loops' shared parts: atomic files, progress, logs."""

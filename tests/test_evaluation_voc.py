@@ -1,0 +1,168 @@
+"""VOC's AP against Detectron2's code to the bit, against a slow plain version, and by hand."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from made_detections import perturbed_boxes
+
+from resnet_backbone.evaluation.voc import VocDetections, VocResult, VocTruth, evaluate_voc, sweep_voc
+
+NAMES = sorted(
+    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
+    "pottedplant sheep sofa train tvmonitor".split()
+)
+
+
+def read_truth(root: Path) -> VocTruth:
+    images, classes, boxes, difficult = [], [], [], []
+    for image in (root / "ImageSets/Main/val.txt").read_text().split():
+        for one in ElementTree.parse(root / f"Annotations/{image}.xml").iter("object"):
+            x0, y0, x1, y1 = (float(one.findtext(f"bndbox/{k}")) for k in ("xmin", "ymin", "xmax", "ymax"))
+            images.append(image)
+            classes.append(NAMES.index(one.findtext("name")))
+            boxes.append((x0 - 1, y0 - 1, x1, y1))
+            difficult.append(one.findtext("difficult") == "1")
+    return VocTruth(images, np.array(classes), np.array(boxes), np.array(difficult))
+
+
+def make_detections(truth: VocTruth, seed: int = 0) -> VocDetections:
+    return VocDetections(*perturbed_boxes(list(truth.images), truth.classes, truth.boxes, len(NAMES), seed))
+
+
+def by_the_devkit(truth: VocTruth, found: VocDetections, index: int, iou: float) -> tuple[float, float]:
+    """VOCevaldet.m and VOCap.m line by line: (all points, 11 points), 0..1."""
+    objects: dict[Any, list[list[Any]]] = defaultdict(list)
+    asked = 0
+    for image, label, box, difficult in zip(truth.images, truth.classes, truth.boxes, truth.difficult):
+        if label == index:
+            objects[image].append([box, difficult, False])
+            asked += not difficult
+    mine = [d for d in range(len(found.scores)) if found.classes[d] == index]
+    tp, fp = [], []
+    for d in sorted(mine, key=lambda d: -float(found.scores[d])):  # Python's sort is stable
+        box, best, at = found.boxes[d].astype(float), -np.inf, None
+        for one in objects[found.images[d]]:
+            other = one[0]
+            width = min(box[2], other[2]) - max(box[0] + 1, other[0] + 1) + 1
+            height = min(box[3], other[3]) - max(box[1] + 1, other[1] + 1) + 1
+            if width > 0 and height > 0:
+                union = (box[2] - box[0]) * (box[3] - box[1]) + (other[2] - other[0]) * (other[3] - other[1])
+                overlap = width * height / (union - width * height)
+                if overlap > best:
+                    best, at = overlap, one
+        hit = best >= iou
+        tp.append(bool(hit and not at[1] and not at[2]))
+        fp.append(bool(not hit or (not at[1] and at[2])))
+        if tp[-1]:
+            at[2] = True
+    recall = np.cumsum(tp) / asked
+    precision = np.cumsum(tp) / np.maximum(np.cumsum(tp) + np.cumsum(fp), 1e-300)
+    ap11 = np.mean([max(precision[recall >= t], default=0.0) for t in np.arange(0, 1.1, 0.1)])
+    ap = sum((r - q) * max(precision[recall >= r]) for q, r in zip([0.0, *recall], recall) if r > q)
+    return float(ap), float(ap11)
+
+
+def test_equals_the_devkit_written_plainly(real_data: Path) -> None:
+    truth = read_truth(real_data / "VOC2012")
+    found = make_detections(truth)
+    assert truth.difficult.sum() > 50 and len(np.unique(found.scores)) < 0.8 * len(found.scores)
+    for iou, result in zip((0.5, 0.75), sweep_voc(truth, found, NAMES, ious=(0.5, 0.75))):
+        for index, name in enumerate(NAMES):
+            expected = by_the_devkit(truth, found, index, iou)
+            assert (result.classes[name].ap / 100, result.classes[name].ap11 / 100) == pytest.approx(
+                expected, abs=1e-12
+            )
+
+
+@pytest.mark.parametrize("iou", [0.5, 0.8])
+def test_equals_detectron2_to_the_bit(real_data: Path, tmp_path: Path, iou: float) -> None:
+    voc_eval = pytest.importorskip("detectron2.evaluation.pascal_voc_evaluation").voc_eval
+    root = real_data / "VOC2012"
+    truth = read_truth(root)
+    found = make_detections(truth, seed=1)
+    ours = evaluate_voc(truth, found, NAMES, iou=iou, rounding="detectron2")
+    for index, name in enumerate(NAMES):
+        lines = [
+            f"{image} {score:.3f} {box[0] + 1:.1f} {box[1] + 1:.1f} {box[2]:.1f} {box[3]:.1f}"
+            for image, label, box, score in zip(found.images, found.classes, found.boxes, found.scores.tolist())
+            if label == index
+        ]
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines))
+        files = (str(tmp_path / "{}.txt"), str(root / "Annotations/{}.xml"), str(root / "ImageSets/Main/val.txt"))
+        assert ours.classes[name].ap == 100 * voc_eval(*files, name, iou, False)[2]
+        assert ours.classes[name].ap11 == 100 * voc_eval(*files, name, iou, True)[2]
+
+
+def small(
+    scores: list[float], boxes: list[list[float]], difficult: tuple[bool, ...] = (False, False)
+) -> VocResult:
+    truth = VocTruth(["a", "a"], np.zeros(2), np.array([[0, 0, 10, 10], [20, 20, 30, 30]]), np.array(difficult))
+    found = VocDetections(["a"] * len(scores), np.zeros(len(scores)), np.array(boxes), np.array(scores))
+    return evaluate_voc(truth, found, ["thing"])
+
+
+FIRST, SECOND, NOWHERE = [0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 60, 60]
+
+
+@pytest.mark.parametrize(
+    ("found", "ap", "ap11"),
+    [
+        ([], 0, 0),
+        ([FIRST, SECOND], 100, 100),
+        ([FIRST], 50, 100 * 6 / 11),
+        ([FIRST, NOWHERE, SECOND], 100 * (0.5 + 0.5 * 2 / 3), 100 * (6 + 5 * 2 / 3) / 11),
+        ([NOWHERE, FIRST], 25, 100 * 6 * 0.5 / 11),
+        ([FIRST, FIRST, SECOND], 100 * (0.5 + 0.5 * 2 / 3), 100 * (6 + 5 * 2 / 3) / 11),  # found twice: once wrong
+    ],
+)
+def test_worked_by_hand(found: list[list[float]], ap: float, ap11: float) -> None:
+    result = small([0.9 - 0.1 * n for n in range(len(found))], found)
+    assert (result.ap, result.ap11) == pytest.approx((ap, ap11))
+
+
+def test_difficult_objects_count_for_nobody() -> None:
+    result = small([0.9, 0.8, 0.7], [SECOND, SECOND, FIRST], difficult=(False, True))
+    assert result.classes["thing"].objects == 1
+    assert result.ap == 100
+
+
+def test_nothing_asked_for_is_nan_and_not_part_of_the_mean() -> None:
+    truth = VocTruth([7, 7], np.array([0, 1]), np.array([FIRST, SECOND]), np.array([False, True]))
+    found = VocDetections([7], np.array([0]), np.array([FIRST]), np.array([1.0]))
+    result = evaluate_voc(truth, found, ["there", "only difficult", "absent"])
+    assert np.isnan(result.classes["only difficult"].ap) and np.isnan(result.classes["absent"].ap11)
+    assert result.ap == result.ap11 == 100
+
+
+def test_an_overlap_of_exactly_the_threshold_is_a_hit_as_in_the_devkit() -> None:
+    half = [[0, 0, 10, 5]]
+    assert small([1.0], half).ap == 50
+    truth = VocTruth(["a"], np.zeros(1), np.array([FIRST]), np.zeros(1))
+    found = VocDetections(["a"], np.zeros(1), np.array(half), np.ones(1))
+    assert evaluate_voc(truth, found, ["thing"], rounding="detectron2").ap == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": np.array([3])}, "3..3, but 1 class names"),
+        ({"scores": np.array([np.nan])}, "not a finite number"),
+        ({"images": ["a", "b"]}, "differ in length"),
+    ],
+)
+def test_nonsense_is_refused(change: dict[str, Any], message: str) -> None:
+    truth = VocTruth(["a"], np.zeros(1), np.array([FIRST]), np.zeros(1))
+    parts: dict[str, Any] = {
+        "images": ["a"],
+        "classes": np.zeros(1),
+        "boxes": np.array([FIRST]),
+        "scores": np.ones(1),
+    }
+    with pytest.raises(ValueError, match=message):
+        evaluate_voc(truth, VocDetections(**{**parts, **change}), ["thing"])

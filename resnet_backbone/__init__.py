@@ -10,20 +10,24 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from resnet_backbone.models.build import build_network as build
+    from resnet_backbone.api import build
+    from resnet_backbone.detection.prepare import prepare
     from resnet_backbone.models.variants import list_variants
     from resnet_backbone.weights.errors import WeightsError
+    from resnet_backbone.weights.load import load_weights
 
 __version__ = "0.1.0"
 
 # Loaded at first use, so that the import stays light.
 _HOMES = {
-    "build": ("resnet_backbone.models.build", "build_network"),
+    "build": ("resnet_backbone.api", "build"),
     "list_variants": ("resnet_backbone.models.variants", "list_variants"),
+    "load_weights": ("resnet_backbone.weights.load", "load_weights"),
+    "prepare": ("resnet_backbone.detection.prepare", "prepare"),
     "WeightsError": ("resnet_backbone.weights.errors", "WeightsError"),
 }
 
-__all__ = ["WeightsError", "build", "list_variants", "register_detectron2"]
+__all__ = ["WeightsError", "build", "list_variants", "load_weights", "prepare", "register_detectron2"]
 
 
 def __getattr__(name: str) -> Any:

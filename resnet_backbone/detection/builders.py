@@ -13,12 +13,14 @@ from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool, LastLevelP6P
 
 from resnet_backbone.detection.backbones import ResidualBackbone, VGGBackbone
 from resnet_backbone.detection.from_config import norm_of, option, residual_config
+from resnet_backbone.detection.prepare import check_config
 from resnet_backbone.models.build import network_config
 
 
 def build_residual_backbone(cfg: Any, input_shape: ShapeSpec) -> ResidualBackbone:
     """C4, C5 or DC5 (MODEL.RESNETS.RES5_DILATION 2) as `build_resnet_backbone`, for every depth."""
     features = tuple(cfg.MODEL.RESNETS.OUT_FEATURES)
+    check_config(cfg)
     config = residual_config(
         cfg, input_shape.channels, out_features=features, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT
     )
@@ -64,6 +66,7 @@ def build_vgg_fpn_backbone(cfg: Any, input_shape: ShapeSpec) -> FPN:
 
 
 def _vgg(cfg: Any, input_shape: ShapeSpec, features: tuple[str, ...]) -> VGGBackbone:
+    check_config(cfg)
     config = network_config(
         option(cfg, "VGG", "vgg16"),
         out_features=features,

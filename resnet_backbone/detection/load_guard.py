@@ -11,7 +11,8 @@ from torch import nn
 from resnet_backbone.models.norms import FrozenBatchNorm2d
 from resnet_backbone.weights.errors import WeightsError
 
-logger = logging.getLogger(__name__)
+# A child of Detectron2's logger, which is the one that users' scripts set up.
+logger = logging.getLogger("detectron2.resnet_backbone")
 
 STATISTICS = ("running_mean", "running_var")
 

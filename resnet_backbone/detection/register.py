@@ -6,6 +6,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, ROI_HEADS_REGISTRY
 
 from resnet_backbone.detection import builders
 from resnet_backbone.detection.c4_head import ResidualRes5ROIHeads
+from resnet_backbone.detection.path_handlers import register_handlers
 
 BACKBONES = (
     builders.build_residual_backbone,
@@ -23,3 +24,4 @@ def register() -> None:
             # fvcore's registry raises on a second registration of a name.
             if part.__name__ not in registry:
                 registry.register(part)
+    register_handlers()

@@ -1,0 +1,48 @@
+"""Metrics as JSON lines: one object a line, flushed at once, readable while a run goes on and after it broke off."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+class JsonLines:
+    """Appends objects to a file.
+
+    Args:
+        path: made with its folder if need be.
+        keep_until: for a resumed run, lines whose `key` is above this number are taken out first: they belong to
+            the part that is about to be done again. None starts an empty file.
+        key: which entry counts the steps.
+    """
+
+    def __init__(self, path: str | Path, *, keep_until: float | None = None, key: str = "iteration") -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [] if keep_until is None else [v for v in read_json_lines(path) if v.get(key, 0) <= keep_until]
+        self.path.write_text("".join(json.dumps(values) + "\n" for values in kept), encoding="utf-8")
+
+    def write(self, **values: Any) -> None:
+        """Adds one line; numbers that JSON does not have (NaN, infinity) become null."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({name: _plain(value) for name, value in values.items()}) + "\n")
+
+
+def read_json_lines(path: str | Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file, none if it is not there; a last line that was cut off is passed over."""
+    if not Path(path).exists():
+        return
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(values, dict):
+            yield values
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

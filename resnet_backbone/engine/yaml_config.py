@@ -1,0 +1,95 @@
+"""YAML files and KEY VALUE pairs into a frozen dataclass, strictly: nothing is ignored and no type is bent."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+C = TypeVar("C")
+
+
+def read_config(kind: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
+    """Reads `path` into a `kind`; `overrides` are KEY VALUE KEY VALUE ... and win.
+
+    Raises:
+        ValueError: no such file, no YAML mapping, an unknown key (names the nearest), a value of another type.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such config file") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: a config is a mapping of keys to values, not {type(values).__name__}")
+    made = make_config(kind, values, str(path))
+    if len(overrides) % 2:
+        raise ValueError(f"KEY VALUE pairs: {overrides[-1]!r} has no value")
+    given = {key: yaml.safe_load(text) for key, text in zip(overrides[::2], overrides[1::2], strict=True)}
+    return make_config(kind, {**dataclasses.asdict(made), **given}, "command line") if given else made  # type: ignore[call-overload]
+
+
+def make_config(kind: type[C], values: dict[str, Any], where: str) -> C:
+    """A `kind` of `values`, each checked against the field's type.
+
+    Raises:
+        ValueError: as `read_config`; `where` stands in front.
+    """
+    hints = typing.get_type_hints(kind)
+    checked = {}
+    for key, value in values.items():
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(hints)}"
+            raise ValueError(f"{where}: unknown key {key!r}; {hint}")
+        try:
+            checked[key] = _fit(hints[key], value)
+        except TypeError as error:
+            raise ValueError(f"{where}: {key} is {value!r}, but {error}") from None
+    missing = [f.name for f in dataclasses.fields(kind) if _required(f) and f.name not in checked]  # type: ignore[arg-type]
+    if missing:
+        raise ValueError(f"{where}: key {missing[0]!r} is missing")
+    return kind(**checked)
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _fit(hint: Any, value: Any) -> Any:
+    """`value` as the type asks, lists as tuples and whole numbers as floats; TypeError says what is wanted."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in arguments:
+            return None
+        return _fit(next(a for a in arguments if a is not type(None)), value)
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise TypeError(f"it must be one of {', '.join(map(str, arguments))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise TypeError("it must be a list")
+        if arguments[-1] is not Ellipsis and len(value) != len(arguments):
+            raise TypeError(f"it must have {len(arguments)} entries")
+        return tuple(_fit(arguments[0], entry) for entry in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    # YAML 1.1 reads 1e-4, without a point, as text.
+    if hint is float and isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            raise TypeError("it must be a number") from None
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+        raise TypeError(f"it must be {names.get(hint, hint.__name__)}")
+    return value

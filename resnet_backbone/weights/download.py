@@ -1,0 +1,130 @@
+"""Downloads into the cache: resumed after a drop, verified before they are used, once for all processes."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from resnet_backbone.weights.errors import WeightsError
+
+ATTEMPTS = 4
+CHUNK = 1 << 20
+ELSEWHERE = "or download it elsewhere and give its path"
+
+
+def cache_folder() -> Path:
+    """$RESNET_BACKBONE_CACHE, by default ~/.cache/resnet_backbone."""
+    return Path(os.environ.get("RESNET_BACKBONE_CACHE", "~/.cache/resnet_backbone")).expanduser()
+
+
+def fetch(url: str, *, sha256_prefix: str | None = None, name: str | None = None, pause: float = 1.0) -> Path:
+    """The file behind `url`, from the cache where it is there already.
+
+    Args:
+        sha256_prefix: first digits of the hash that the file must have; `url#sha256=...` says it too.
+        name: of the file in the cache; default is the last part of the address.
+        pause: seconds before the second attempt, doubled for each further one.
+
+    Raises:
+        WeightsError: no such address, no connection, too often interrupted, or another hash.
+    """
+    url, _, fragment = url.partition("#sha256=")
+    sha256_prefix = fragment or sha256_prefix
+    target = cache_folder() / (name or url.rstrip("/").rsplit("/", 1)[-1])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / f".{target.name}.lock").open("w") as lock:
+        # Eight processes of one machine start at once: one downloads, the others wait.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if target.is_file() and _hash_fits(target, sha256_prefix):
+            return target
+        part = target.with_name(f"{target.name}.part")
+        expected = _download(url, part, pause)
+        if expected is not None and sha256_prefix is None and len(expected) == 64:
+            sha256_prefix = expected
+        if not _hash_fits(part, sha256_prefix):
+            found = _sha256(part)
+            part.unlink()
+            raise WeightsError(
+                f"{url}: the file has sha256 {found[:16]}..., not {sha256_prefix}; it was deleted. Try again, {ELSEWHERE}"
+            )
+        os.replace(part, target)
+    return target
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _hash_fits(path: Path, prefix: str | None) -> bool:
+    return prefix is None or _sha256(path).startswith(prefix)
+
+
+def _download(url: str, part: Path, pause: float) -> str | None:
+    """Downloads to `part`, going on where an attempt broke off; returns the hash that the server states, if any."""
+    problem = ""
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(pause * 2 ** (attempt - 1))
+        try:
+            return _attempt(url, part)
+        except urllib.error.HTTPError as error:
+            if error.code == 416:  # the part is longer than the file: another version
+                part.unlink(missing_ok=True)
+            elif error.code < 500 and error.code != 429:
+                raise WeightsError(
+                    f"{url}: the server says {error.code} {error.reason}; check the name, {ELSEWHERE}"
+                ) from None
+            problem = f"the server says {error.code} {error.reason}"
+        except urllib.error.URLError as error:
+            problem = f"no connection ({error.reason})"
+        except (OSError, _Incomplete) as error:
+            if isinstance(error, OSError) and error.errno == 28:
+                raise WeightsError(f"{part}: no space left on the device; free some and run again") from None
+            problem = f"the connection dropped ({error})"
+    raise WeightsError(f"{url}: {problem}, {ATTEMPTS} times; check the network, {ELSEWHERE}")
+
+
+class _Incomplete(Exception):
+    pass
+
+
+def _attempt(url: str, part: Path) -> str | None:
+    start = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(url, headers={"User-Agent": "resnet_backbone"})
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+    with urllib.request.urlopen(request, timeout=30) as response:
+        resumed = response.status == 206
+        length = response.headers.get("Content-Length")
+        total = None if length is None else int(length) + (start if resumed else 0)
+        with part.open("ab" if resumed else "wb") as file:
+            _copy(response, file, part.name.removesuffix(".part"), start if resumed else 0, total)
+        done = part.stat().st_size
+        if total is not None and done != total:
+            raise _Incomplete(f"{done} of {total} bytes")
+        etag = response.headers.get("X-Linked-ETag") or ""
+        return etag.strip('"') or None
+
+
+def _copy(response: Any, file: Any, name: str, start: int, total: int | None) -> None:
+    terminal = sys.stderr.isatty()
+    if not terminal:
+        size = f"{total / 2**20:.1f} MiB" if total else "unknown size"
+        print(f"downloading {name} ({size}) to {cache_folder()}", file=sys.stderr)
+    with tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=name, disable=not terminal) as bar:
+        while chunk := response.read(CHUNK):
+            file.write(chunk)
+            bar.update(len(chunk))

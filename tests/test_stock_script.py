@@ -70,8 +70,8 @@ def test_torchvision_scheme_through_the_stock_checkpointer(hub):
     cfg = fpn_config("torchvision://ResNet50_Weights.IMAGENET1K_V2")
     record = rb.prepare(cfg)
     assert cfg.INPUT.FORMAT == "RGB" and cfg.MODEL.RESNETS.STRIDE_IN_1X1 is False
-    assert cfg.MODEL.PIXEL_MEAN == pytest.approx([123.675, 116.28, 103.53])
-    assert cfg.MODEL.PIXEL_STD == pytest.approx([58.395, 57.12, 57.375]) and record.top1 == pytest.approx(80.858)
+    assert pytest.approx([123.675, 116.28, 103.53]) == cfg.MODEL.PIXEL_MEAN
+    assert pytest.approx([58.395, 57.12, 57.375]) == cfg.MODEL.PIXEL_STD and record.top1 == pytest.approx(80.858)
     model = build_model(cfg)
     DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
     bottom_up = model.backbone.bottom_up
@@ -87,9 +87,7 @@ def test_our_loader_fills_a_detector_and_says_what_stays_fresh(hub, tmp_path):
         rb.load_weights(model, cfg.MODEL.WEIGHTS)
     report = rb.load_weights(model, cfg.MODEL.WEIGHTS, fine_tune=True)
     assert "265 of 265 backbone tensors" in str(report) and "tensors of neck and heads" in str(report)
-    path = write_weights(
-        tmp_path / "detector.safetensors", model.state_dict(), WeightRecord("detectron2", "a run")
-    )
+    path = write_weights(tmp_path / "detector.safetensors", model.state_dict(), WeightRecord("detectron2", "a run"))
     other = build_model(cfg)
     assert rb.load_weights(other, path).matched == 265
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values()))

@@ -26,9 +26,7 @@ class ResidualBackbone(ResNet, Backbone):
         guard_loading(self, f"the {config.variant.name} backbone")
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        return {
-            name: ShapeSpec(channels=s.channels, stride=s.stride) for name, s in super().output_shape().items()
-        }
+        return {name: ShapeSpec(channels=s.channels, stride=s.stride) for name, s in super().output_shape().items()}
 
 
 class VGGBackbone(VGG, Backbone):
@@ -39,9 +37,7 @@ class VGGBackbone(VGG, Backbone):
         guard_loading(self, f"the {config.variant.name} backbone")
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        return {
-            name: ShapeSpec(channels=s.channels, stride=s.stride) for name, s in super().output_shape().items()
-        }
+        return {name: ShapeSpec(channels=s.channels, stride=s.stride) for name, s in super().output_shape().items()}
 
 
 def residual_backbone(

@@ -21,9 +21,7 @@ def build_residual_backbone(cfg: Any, input_shape: ShapeSpec) -> ResidualBackbon
     """C4, C5 or DC5 (MODEL.RESNETS.RES5_DILATION 2) as `build_resnet_backbone`, for every depth."""
     features = tuple(cfg.MODEL.RESNETS.OUT_FEATURES)
     check_config(cfg)
-    config = residual_config(
-        cfg, input_shape.channels, out_features=features, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT
-    )
+    config = residual_config(cfg, input_shape.channels, out_features=features, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT)
     return ResidualBackbone(config)
 
 

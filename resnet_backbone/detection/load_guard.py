@@ -51,9 +51,7 @@ def fill_affine_only(module: nn.Module, state: dict[str, torch.Tensor], prefix: 
         state[f"{prefix}{name}.running_var"] = torch.ones_like(norm.running_var)
 
 
-def _missing_message(
-    what: str, missing: list[str], total: int, prefix: str, state: dict[str, torch.Tensor]
-) -> str:
+def _missing_message(what: str, missing: list[str], total: int, prefix: str, state: dict[str, torch.Tensor]) -> str:
     """One readable line, then the keys."""
     lost = all(key.endswith(STATISTICS) for key in missing)
     if lost:

@@ -39,7 +39,5 @@ class WeightsHandler(PathHandler):  # type: ignore[misc]
 
 def register_handlers() -> None:
     """Registers the handler in Detectron2's PathManager; a second call changes nothing."""
-    if not any(
-        type(handler).__name__ == WeightsHandler.__name__ for handler in PathManager._path_handlers.values()
-    ):
+    if not any(type(handler).__name__ == WeightsHandler.__name__ for handler in PathManager._path_handlers.values()):
         PathManager.register_handler(WeightsHandler(), allow_override=True)

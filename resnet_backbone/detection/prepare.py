@@ -101,9 +101,7 @@ def _record_of(source: str) -> WeightRecord | None:
 
 def _contradiction(key: str, present: Any, value: Any, record: WeightRecord) -> str:
     said = "are assumed to expect" if record.assumed else "expect"
-    return (
-        f"{key} is {present}, but the weights {record.source} {said} {value}: set {key} to {value} or leave it out"
-    )
+    return f"{key} is {present}, but the weights {record.source} {said} {value}: set {key} to {value} or leave it out"
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -86,7 +86,9 @@ class Progress:
             self._width = 0
 
     def _show(self, values: dict[str, float | str]) -> None:
-        shown = [f"{name} {value if isinstance(value, str) else format(value, '.4g')}" for name, value in values.items()]
+        shown = [
+            f"{name} {value if isinstance(value, str) else format(value, '.4g')}" for name, value in values.items()
+        ]
         left = self.seconds_left
         parts = [
             f"{self.done}/{self.total}",

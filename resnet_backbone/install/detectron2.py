@@ -39,9 +39,7 @@ REQUIRES = (
     "Pillow", "matplotlib", "pycocotools", "termcolor", "yacs>=0.1.8", "tabulate", "cloudpickle", "tqdm",
     "tensorboard", "fvcore>=0.1.5", "iopath>=0.1.7", "omegaconf>=2.1", "hydra-core>=1.1", "numpy",
 )  # fmt: skip
-WITHOUT = (
-    "without compiled operators: deformable convolution, rotated boxes and the C++ COCO evaluation are missing"
-)
+WITHOUT = "without compiled operators: deformable convolution, rotated boxes and the C++ COCO evaluation are missing"
 
 
 class InstallError(RuntimeError):
@@ -70,9 +68,7 @@ def installed() -> Installed | None:
     compiled = any(folder.glob("_C*.so")) or any(folder.glob("_C*.pyd"))
     if version == VERSION:
         origin = "v0.6's Python files, installed by resnet_backbone"
-    elif (Path(sys.prefix) / "conda-meta").is_dir() and any(
-        (Path(sys.prefix) / "conda-meta").glob("detectron2-*")
-    ):
+    elif (Path(sys.prefix) / "conda-meta").is_dir() and any((Path(sys.prefix) / "conda-meta").glob("detectron2-*")):
         origin = "conda-forge"
     else:
         origin = f"own installation at {folder}"
@@ -191,9 +187,7 @@ def install_wheel(wheel: Path) -> None:
     command = [uv, "pip", "install", "-q", "--python", sys.executable] if uv else [*pip_command(), "install", "-q"]
     result = subprocess.run([*command, "--no-deps", str(wheel)], capture_output=True, text=True)
     if result.returncode:
-        raise InstallError(
-            f"cannot install {wheel.name}: {(result.stderr.strip().splitlines() or ['no reason'])[-1]}"
-        )
+        raise InstallError(f"cannot install {wheel.name}: {(result.stderr.strip().splitlines() or ['no reason'])[-1]}")
 
 
 def install_official() -> bool:
@@ -202,9 +196,7 @@ def install_official() -> bool:
         return False
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
     try:
-        probe = subprocess.run(
-            ["git", "ls-remote", OFFICIAL, "HEAD"], capture_output=True, timeout=15, env=environment
-        )
+        probe = subprocess.run(["git", "ls-remote", OFFICIAL, "HEAD"], capture_output=True, timeout=15, env=environment)
     except subprocess.TimeoutExpired:
         return False
     if probe.returncode:

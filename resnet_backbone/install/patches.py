@@ -33,9 +33,7 @@ FIXES = (
     Fix("numpy-build", "data/build.py", "dtype=np.int)", "dtype=int)", 1, NUMPY),
     Fix("numpy-build-annotations", "data/build.py", "dtype=np.int\n", "dtype=int\n", 1, NUMPY),
     Fix("numpy-voc", "data/datasets/pascal_voc.py", "dtype=np.str)", "dtype=str)", 1, NUMPY),
-    Fix(
-        "numpy-voc-evaluation", "evaluation/pascal_voc_evaluation.py", "astype(np.bool)", "astype(bool)", 2, NUMPY
-    ),
+    Fix("numpy-voc-evaluation", "evaluation/pascal_voc_evaluation.py", "astype(np.bool)", "astype(bool)", 2, NUMPY),
     Fix("numpy-semantic-int", "evaluation/sem_seg_evaluation.py", "dtype=np.int)", "dtype=int)", 2, NUMPY),
     Fix("numpy-semantic-dtype", "evaluation/sem_seg_evaluation.py", "dtype=np.float)", "dtype=float)", 2, NUMPY),
     Fix("numpy-semantic-float", "evaluation/sem_seg_evaluation.py", "astype(np.float)", "astype(float)", 3, NUMPY),
@@ -47,8 +45,7 @@ FIXES = (
     Fix(
         "resources-use",
         "model_zoo/model_zoo.py",
-        "pkg_resources.resource_filename(\n"
-        '        "detectron2.model_zoo", os.path.join("configs", config_path)\n    )',
+        'pkg_resources.resource_filename(\n        "detectron2.model_zoo", os.path.join("configs", config_path)\n    )',
         'os.path.join(os.path.dirname(__file__), "configs", config_path)',
         1,
         RESOURCES,

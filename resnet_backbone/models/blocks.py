@@ -202,9 +202,7 @@ class BottleneckBlock(ResidualBlock):
         stride1, stride3 = (stride, 1) if stride_in_1x1 else (1, stride)
         width = bottleneck_channels
         self.conv1 = ConvNorm(in_channels, width, 1, stride=stride1, norm=norm, eps=eps)
-        self.conv2 = ConvNorm(
-            width, width, 3, stride=stride3, dilation=dilation, groups=groups, norm=norm, eps=eps
-        )
+        self.conv2 = ConvNorm(width, width, 3, stride=stride3, dilation=dilation, groups=groups, norm=norm, eps=eps)
         self.conv3 = ConvNorm(width, out_channels, 1, norm=norm, eps=eps)
 
     def residual(self, x: torch.Tensor) -> torch.Tensor:

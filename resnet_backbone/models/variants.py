@@ -82,9 +82,7 @@ def _cifar(name: str, layers: int) -> Variant:
 
 
 _CIFAR = tuple(
-    _cifar(f"cifar_{kind}{layers}", layers)
-    for kind in ("resnet", "plain")
-    for layers in (20, 32, 44, 56, 110, 1202)
+    _cifar(f"cifar_{kind}{layers}", layers) for kind in ("resnet", "plain") for layers in (20, 32, 44, 56, 110, 1202)
 )
 
 _TABLE = {variant.name: variant for variant in (*_IMAGENET, *_CIFAR)}

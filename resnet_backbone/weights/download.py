@@ -54,7 +54,8 @@ def fetch(url: str, *, sha256_prefix: str | None = None, name: str | None = None
             found = _sha256(part)
             part.unlink()
             raise WeightsError(
-                f"{url}: the file has sha256 {found[:16]}..., not {sha256_prefix}; it was deleted. Try again, {ELSEWHERE}"
+                f"{url}: the file has sha256 {found[:16]}..., not {sha256_prefix}; "
+                f"it was deleted. Try again, {ELSEWHERE}"
             )
         os.replace(part, target)
     return target

@@ -112,9 +112,7 @@ def decompress(data: bytes, name: str) -> bytes:
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise WeightsError(f"{name}: damaged compression ({error}); get the file again") from None
     if len(content) > MAX_BYTES:
-        raise WeightsError(
-            f"{name}: unpacks to more than {MAX_BYTES >> 30} GiB, which no weights of the family do"
-        )
+        raise WeightsError(f"{name}: unpacks to more than {MAX_BYTES >> 30} GiB, which no weights of the family do")
     return content
 
 

@@ -86,9 +86,7 @@ def to_ours(state: Mapping[str, torch.Tensor], naming: str | None = None) -> Ren
     for key, value in stripped.items():
         name = rename(key)
         if name is None:
-            dropped[key] = (
-                "Caffe's bias of a convolution before batch norm" if key == "conv1_b" else "unknown name"
-            )
+            dropped[key] = "Caffe's bias of a convolution before batch norm" if key == "conv1_b" else "unknown name"
         elif name in ours:
             raise WeightsError(f"two tensors of the file mean {name}: the second is {key}")
         else:
@@ -201,7 +199,8 @@ def _vgg_table_for(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
 
 
 def _vgg_names(variant: Variant) -> dict[str, str]:
-    table, position = {}, 0
+    table: dict[str, str] = {}
+    position = 0
     for stage, depth in enumerate(variant.depths[: len(WIDTHS)], start=1):
         for layer in range(1, depth + 1):
             ours = f"conv{stage}_{layer}"
@@ -258,9 +257,7 @@ def _shortcut_of(state: Mapping[str, torch.Tensor]) -> str | None:
 
 def _variant_of(state: Mapping[str, torch.Tensor], depths: tuple[int, ...]) -> str | None:
     if any(key.startswith("conv1_1.") for key in state):
-        return ("vgg19" if "conv5_4.weight" in state else "vgg16") + (
-            "_bn" if "conv1_1.norm.weight" in state else ""
-        )
+        return ("vgg19" if "conv5_4.weight" in state else "vgg16") + ("_bn" if "conv1_1.norm.weight" in state else "")
     if "res2.0.conv2.weight" not in state or "stem.conv1.weight" not in state:
         return None
     bottleneck = "res2.0.conv3.weight" in state

@@ -65,9 +65,7 @@ class WeightRecord:
         if self.channel_order not in ("RGB", "BGR"):
             raise WeightsError(f"record: channel_order {self.channel_order!r} is neither 'RGB' nor 'BGR'")
         if len(self.mean) != len(self.std) or min(self.std) <= 0:
-            raise WeightsError(
-                f"record: mean {self.mean} and std {self.std} must have one positive entry a channel"
-            )
+            raise WeightsError(f"record: mean {self.mean} and std {self.std} must have one positive entry a channel")
 
     def to_json(self) -> str:
         """One JSON object; `from_json` gives the same record back."""
@@ -86,9 +84,7 @@ class WeightRecord:
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:
-            raise WeightsError(
-                f"{where}: no valid JSON ({error}); delete it or write it anew with verify"
-            ) from None
+            raise WeightsError(f"{where}: no valid JSON ({error}); delete it or write it anew with verify") from None
         if not isinstance(values, dict):
             raise WeightsError(f"{where}: a record is one JSON object, not {type(values).__name__}")
         return cls(**_checked(values, where))

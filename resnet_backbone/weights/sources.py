@@ -96,7 +96,7 @@ def _torchvision_weights(name: str) -> tuple[str, Any]:
 
 def _torchvision_record(variant: str, weights: Any) -> WeightRecord:
     transforms = weights.transforms()
-    metrics = next(iter(weights.meta.get("_metrics", {}).values()), {})
+    metrics: dict[str, float] = next(iter(weights.meta.get("_metrics", {}).values()), {})
     return WeightRecord(
         naming="torchvision",
         source=f"torchvision://{weights}",
@@ -147,9 +147,7 @@ def _timm_record(name: str) -> WeightRecord:
     else:
         config = get_pretrained_cfg(name)
         if config is None or config.architecture != model:
-            raise WeightsError(
-                f"timm://{name}: the installed timm does not know this tag; update timm or check it"
-            )
+            raise WeightsError(f"timm://{name}: the installed timm does not know this tag; update timm or check it")
         mean, std = (tuple(255 * v for v in values) for values in (config.mean, config.std))
         size, interpolation, stated = config.input_size[-1], config.interpolation, True
         resize = round(size / config.crop_pct)
@@ -197,7 +195,5 @@ def _detectron2(name: str) -> Resolved:
     catalog = {"ImageNetPretrained/MSRA/R-50.pkl", "ImageNetPretrained/MSRA/R-101.pkl"}
     if name not in catalog and not re.search(r"\.(pkl|pth)$", name):
         near = difflib.get_close_matches(name, catalog, n=1, cutoff=0.3) or sorted(catalog)[:1]
-        raise WeightsError(
-            f"detectron2://{name}: a file of the zoo ends in .pkl; did you mean detectron2://{near[0]}?"
-        )
+        raise WeightsError(f"detectron2://{name}: a file of the zoo ends in .pkl; did you mean detectron2://{near[0]}?")
     return Resolved(fetch(base + name, name=name.replace("/", "-")), record)

@@ -1,0 +1,99 @@
+"""Downloads from a local server: resumed, verified, cached, and refused in one sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from resnet_backbone.weights import download
+from resnet_backbone.weights.download import fetch
+from resnet_backbone.weights.errors import WeightsError
+
+CONTENT = bytes(range(256)) * 4000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Handler(BaseHTTPRequestHandler):
+    requests: list[tuple[str, str | None]]
+    drops = 0
+
+    def do_GET(self):
+        wanted = self.headers.get("Range")
+        self.requests.append((self.path, wanted))
+        if self.path.startswith("/missing"):
+            self.send_error(404)
+            return
+        start = int(wanted[6:-1]) if wanted else 0
+        body = CONTENT[start:]
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if type(self).drops:
+            type(self).drops -= 1
+            body = body[: len(body) // 2]
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    Handler.requests, Handler.drops = [], 0
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+
+
+def test_downloaded_once_and_verified(server):
+    path = fetch(f"{server}/net-{SHA256[:8]}.pth", sha256_prefix=SHA256[:8])
+    assert path.read_bytes() == CONTENT and path.parent == download.cache_folder()
+    assert fetch(f"{server}/net-{SHA256[:8]}.pth", sha256_prefix=SHA256[:8]) == path
+    assert len(Handler.requests) == 1
+
+
+def test_a_dropped_connection_goes_on_where_it_broke(server):
+    Handler.drops = 2
+    path = fetch(f"{server}/net.pth#sha256={SHA256}", pause=0.01)
+    assert path.read_bytes() == CONTENT
+    half = len(CONTENT) // 2
+    assert [r for _, r in Handler.requests] == [None, f"bytes={half}-", f"bytes={half + half // 2}-"]
+
+
+def test_always_dropped_is_an_error_and_the_part_waits_for_the_next_run(server):
+    Handler.drops = 100
+    with pytest.raises(WeightsError, match="the connection dropped.*4 times.*give its path"):
+        fetch(f"{server}/net.pth", pause=0.01)
+    Handler.drops = 0
+    assert fetch(f"{server}/net.pth").read_bytes() == CONTENT
+    assert Handler.requests[-1][1] is not None
+
+
+def test_wrong_hash_is_deleted_and_named(server):
+    with pytest.raises(WeightsError, match=f"sha256 {SHA256[:16]}.*not 0000"):
+        fetch(f"{server}/net.pth#sha256={'0' * 64}")
+    assert not list(download.cache_folder().glob("net.pth*"))
+
+
+def test_404_says_so_at_once(server):
+    with pytest.raises(WeightsError, match="the server says 404"):
+        fetch(f"{server}/missing.pth")
+    assert len(Handler.requests) == 1
+
+
+def test_no_server_is_one_sentence():
+    with pytest.raises(WeightsError, match="no connection.*download it elsewhere"):
+        fetch("http://127.0.0.1:9/net.pth", pause=0.01)
+
+
+def test_two_processes_at_once_download_once(server):
+    threads = [threading.Thread(target=fetch, args=(f"{server}/net.pth#sha256={SHA256}",)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(Handler.requests) == 1

@@ -1,4 +1,4 @@
-"""Detections made from ground truth: shifted, doubled, mislabelled, invented, with tied scores; always the same."""
+"""Detections made from ground truth: shifted, doubled, mislabelled, with tied scores; always the same."""
 
 from __future__ import annotations
 
@@ -20,12 +20,8 @@ def perturbed_boxes(
     )
     sides = np.tile(boxes[picks, 2:] - boxes[picks, :2], 2)
     moved = boxes[picks] + rng.normal(0, 0.12, (len(picks), 4)) * sides * rng.integers(0, 3, (len(picks), 1))
-    moved = np.concatenate(
-        [np.minimum(moved[:, :2], moved[:, 2:]), np.maximum(moved[:, :2], moved[:, 2:])], axis=1
-    )
-    labels = np.where(
-        rng.random(len(picks)) < 0.15, rng.integers(0, number_of_classes, len(picks)), classes[picks]
-    )
+    moved = np.concatenate([np.minimum(moved[:, :2], moved[:, 2:]), np.maximum(moved[:, :2], moved[:, 2:])], axis=1)
+    labels = np.where(rng.random(len(picks)) < 0.15, rng.integers(0, number_of_classes, len(picks)), classes[picks])
     scores = rng.random(len(picks))
     tied = rng.random(len(picks)) < 0.33
     scores[tied] = np.round(scores[tied], 1)
@@ -38,9 +34,7 @@ def perturbed_results(truth: dict[str, Any], *, with_masks: bool, seed: int = 0)
     sizes = {i["id"]: (i["height"], i["width"]) for i in truth["images"]}
     categories = [c["id"] for c in truth["categories"]]
     results = []
-    for n in rng.permutation(np.tile(np.arange(len(truth["annotations"])), 2))[
-        : int(1.6 * len(truth["annotations"]))
-    ]:
+    for n in rng.permutation(np.tile(np.arange(len(truth["annotations"])), 2))[: int(1.6 * len(truth["annotations"]))]:
         one = truth["annotations"][n]
         x, y, w, h = one["bbox"]
         shift = rng.normal(0, 0.1, 2) * (w, h) * rng.integers(0, 3)

@@ -164,8 +164,9 @@ def to_rle(segmentation: Any, height: int | None, width: int | None) -> dict[str
     return masks.merge(masks.frPyObjects(polygons, height, width))
 
 
-def _box_rle(box: Sequence[float], height: int, width: int) -> dict[str, Any]:
-    return masks.frPyObjects([list(map(float, box))], height, width)[0]
+def _box_rle(box: Sequence[float], height: int | None, width: int | None) -> dict[str, Any] | None:
+    x, y, w, h = (float(v) for v in box)
+    return to_rle([[x, y, x, y + h, x + w, y + h, x + w, y]], height, width)
 
 
 def _area(annotation: Mapping[str, Any], height: int | None, width: int | None) -> float:

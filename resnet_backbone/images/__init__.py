@@ -1,0 +1,1 @@
+"""Images as networks see them: decoding, resizing, cropping, normalising by a record."""

@@ -1,0 +1,39 @@
+"""From a file to pixels, as Detectron2 reads them: EXIF rotation applied, grey and palette images made RGB."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """An upright RGB image.
+
+    Raises:
+        ValueError: no such file, no image, or one that breaks off; names the file.
+    """
+    try:
+        with warnings.catch_warnings():
+            # A palette image with transparency in bytes is converted all the same.
+            warnings.simplefilter("ignore", UserWarning)
+            with Image.open(path) as image:
+                return ImageOps.exif_transpose(image).convert("RGB")
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such image") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{path}: not an image that Pillow can read; remove it or convert it") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: the image does not decode ({error}); remove it or get it again") from None
+
+
+def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
+    """RGB pixels of shape (height, width, 3), 0..255.
+
+    Raises:
+        ValueError: as `open_image`.
+    """
+    return np.asarray(open_image(path))

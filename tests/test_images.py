@@ -1,0 +1,73 @@
+"""Decoding against Detectron2's reader, the test view against torchvision's transforms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms as T
+from detectron2.data.detection_utils import read_image as detectron2_read
+from PIL import Image
+
+from resnet_backbone.images.decode import open_image, read_image
+from resnet_backbone.images.transforms import central_view, normalise
+
+
+@pytest.fixture(params=["RGB", "L", "P", "RGBA", "CMYK"])
+def picture(request, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (37, 53, 3), dtype=np.uint8)
+    path = tmp_path / ("image.tif" if request.param == "CMYK" else "image.png")
+    Image.fromarray(pixels).convert(request.param).save(path)
+    return path
+
+
+def test_pixels_are_detectron2s(picture):
+    assert np.array_equal(read_image(picture), detectron2_read(str(picture), format="RGB"))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_is_detectron2s(tmp_path, orientation):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 32, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "i.jpg", exif=exif)
+    ours = read_image(tmp_path / "i.jpg")
+    assert np.array_equal(ours, detectron2_read(str(tmp_path / "i.jpg"), format="RGB"))
+    assert ours.shape == ((16, 32, 3) if orientation < 5 else (32, 16, 3))
+
+
+@pytest.mark.parametrize("size", [(50, 80), (81, 50), (64, 64), (30, 31)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_central_view_is_torchvisions(size, interpolation):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8))
+    mode = T.InterpolationMode(interpolation)
+    expected = T.Compose([T.Resize(48, mode), T.CenterCrop(40), T.PILToTensor()])(image)
+    view = central_view(image, 48, 40, interpolation)
+    assert torch.equal(view, expected)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    reference = T.Normalize(mean, std)(expected.float() / 255)
+    ours = normalise(view, [255 * m for m in mean], [255 * s for s in std])
+    assert torch.allclose(ours, reference, atol=1e-5)
+
+
+def test_bgr_statistics_belong_to_bgr_channels():
+    pixels = torch.tensor([10.0, 20.0, 30.0]).view(1, 3, 1, 1)
+    out = normalise(pixels, (30.0, 20.0, 10.0), (1.0, 1.0, 1.0), "BGR")
+    assert torch.equal(out, torch.zeros(1, 3, 1, 1))
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"hello", "not an image"), (None, "no such image")])
+def test_no_image_is_one_sentence(tmp_path, content, message):
+    path = tmp_path / "x.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"x.jpg: {message}"):
+        open_image(path)
+
+
+def test_truncated_image_is_one_sentence(tmp_path):
+    path = tmp_path / "x.jpg"
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8) + 99).save(path)
+    path.write_bytes(path.read_bytes()[:300] + b"")
+    with pytest.raises(ValueError, match="does not decode"):
+        open_image(path)

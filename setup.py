@@ -43,6 +43,7 @@ setup(
         "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"],
         "dev": [
             "pytest>=8",
+            "scipy>=1.11",
             "ruff>=0.9",
             "mypy>=1.15",
             "types-PyYAML",

@@ -1,0 +1,104 @@
+"""`resnet-backbone`: arguments to calls, errors to one line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+EXAMPLES = """examples:
+  resnet-backbone weights show torchvision://ResNet50_Weights.IMAGENET1K_V2
+  resnet-backbone weights verify resnet50.pth --images imagenet_val/
+  resnet-backbone weights convert R-50.pkl resnet50.safetensors --to torchvision
+  resnet-backbone weights deepen resnet50.pth resnet101.safetensors --to resnet101
+  resnet-backbone install-detectron2
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="resnet-backbone", description="Weights of the paper's networks, and setting up Detectron2.",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    rooms = top.add_subparsers(dest="room", required=True)
+    weights = rooms.add_parser("weights", help="show, verify, convert or deepen weights")
+    actions = weights.add_subparsers(dest="action", required=True)
+    source_help = "torchvision://, timm://, detectron2://, http(s):// or a file"
+
+    show = actions.add_parser("show", help="record, parameters and multiply-adds")
+    show.add_argument("source", help=source_help)
+
+    verify = actions.add_parser("verify", help="find out by images what a file expects, and write its record")
+    verify.add_argument("source", help=source_help)
+    verify.add_argument("--images", required=True, help="folder with labels.txt, or one folder a class")
+    verify.add_argument("--limit", type=int, help="use only so many images, drawn with a fixed seed")
+    verify.add_argument("--all", action="store_true", help="take every hypothesis through all images")
+    verify.add_argument("--no-sidecar", action="store_true", help="only print; write no record beside the file")
+
+    convert = actions.add_parser("convert", help="rename into another naming, bit for bit")
+    convert.add_argument("source", help=source_help)
+    convert.add_argument("output", type=Path, help=".safetensors or .pth")
+    convert.add_argument("--to", default="resnet_backbone", help="naming of the output (default: ours)")
+
+    deepen = actions.add_parser("deepen", help="grow into a deeper network that computes the same")
+    deepen.add_argument("source", help=source_help)
+    deepen.add_argument("output", type=Path, help=".safetensors or .pth")
+    deepen.add_argument("--to", required=True, help="the deeper network, as resnet101")
+    deepen.add_argument("--seed", type=int, default=0)
+
+    install = rooms.add_parser("install-detectron2", help="install Detectron2 where it is missing")
+    install.add_argument("--wheelhouse", type=Path, help="install from this folder alone")
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; returns 0, or 1 after one sentence on what is wrong."""
+    arguments = parser().parse_args(argv)
+    try:
+        if arguments.room == "install-detectron2":
+            from resnet_backbone.install import detectron2
+
+            return detectron2.main(["--wheelhouse", str(arguments.wheelhouse)] if arguments.wheelhouse else [])
+        _weights(arguments)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _weights(arguments: argparse.Namespace) -> None:
+    if arguments.action == "verify":
+        _verify(arguments)
+        return
+    from resnet_backbone.weights.convert import convert, show
+    from resnet_backbone.weights.deepen import deepen
+
+    if arguments.action == "show":
+        print(show(arguments.source))
+        return
+    if arguments.action == "convert":
+        record = convert(arguments.source, arguments.output, arguments.to)
+    else:
+        record = deepen(arguments.source, arguments.output, arguments.to, seed=arguments.seed)
+    print(f"{arguments.output}: {record.describe()}")
+    for note in record.notes:
+        print(f"  {note}")
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    from resnet_backbone.engine.atomic import write_atomically
+    from resnet_backbone.weights.record import sidecar_of
+    from resnet_backbone.weights.verify import verify
+
+    screen = None if arguments.all else 100
+    report = verify(arguments.source, arguments.images, screen=screen, limit=arguments.limit,
+                    progress=lambda line: print(line, file=sys.stderr))  # fmt: skip
+    print(report)
+    local = "://" not in arguments.source
+    if report.winner is not None and local and not arguments.no_sidecar:
+        sidecar = sidecar_of(Path(arguments.source))
+        text = replace(report.record, source=Path(arguments.source).name).to_json()
+        write_atomically(sidecar, lambda file: file.write(text.encode()))
+        print(f"record written to {sidecar}")

@@ -1,0 +1,137 @@
+"""verify, deepen, convert and show: on networks whose answer is known, and on the real ones."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from scipy.stats import binomtest
+from test_models import randomize_statistics
+from test_weights_load import saved
+
+import resnet_backbone as rb
+from resnet_backbone.cli import main
+from resnet_backbone.weights.deepen import deepen
+from resnet_backbone.weights.files import read_weights, write_weights
+from resnet_backbone.weights.record import WeightRecord
+from resnet_backbone.weights.verify import Hypothesis, labelled_images, paired_p, verify
+
+
+@pytest.mark.parametrize(("small", "large"), [("resnet18", "resnet34"), ("resnet50", "resnet101")])
+@torch.no_grad()
+def test_deepened_networks_compute_the_same(tmp_path, small, large):
+    theirs = torchvision.models.get_model(small, weights=None).eval()
+    randomize_statistics(theirs)
+    path = tmp_path / "large.safetensors"
+    record = deepen(saved(theirs, tmp_path / "small.pth"), path, large)
+    net = rb.build(large, num_classes=1000, weights=path).eval()
+    image = torch.randn(2, 3, 64, 64)
+    expected = theirs(image)
+    assert (net(image) - expected).norm() <= 1e-5 * expected.norm()
+    assert any("not trained as a" in note for note in record.notes)
+    assert read_weights(path).record.variant == large
+
+
+def test_added_blocks_learn_though_a_detector_freezes_their_norms(tmp_path):
+    path = tmp_path / "large.safetensors"
+    deepen(saved(torchvision.models.resnet18(), tmp_path / "small.pth"), path, "resnet34")
+    net = rb.build("resnet34", out_features=("res5",), norm="FrozenBN", weights=path)
+    net(torch.randn(1, 3, 64, 64))["res5"].square().sum().backward()
+    assert net.res4[5].conv2.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("to", ["resnet50", "resnet18", "vgg16", "cifar_resnet56"])
+def test_what_cannot_grow_is_one_sentence(tmp_path, to):
+    source = saved(torchvision.models.resnet34(), tmp_path / "w.pth")
+    with pytest.raises(rb.WeightsError, match=f"does not grow into {to}"):
+        deepen(source, tmp_path / "o.pth", to)
+
+
+def test_convert_and_show_by_the_command_line(tmp_path, capsys):
+    theirs = torchvision.models.resnet18()
+    source = saved(theirs, tmp_path / "w.pth")
+    assert main(["weights", "convert", str(source), str(tmp_path / "ours.safetensors")]) == 0
+    back = tmp_path / "back.safetensors"
+    assert main(["weights", "convert", str(tmp_path / "ours.safetensors"), str(back), "--to", "torchvision"]) == 0
+    state = read_weights(back).state
+    assert state.keys() == theirs.state_dict().keys()
+    assert all(torch.equal(state[k], v) for k, v in theirs.state_dict().items())
+    capsys.readouterr()
+    assert main(["weights", "show", str(source)]) == 0
+    shown = capsys.readouterr().out
+    assert "resnet18: 11,689,512 parameters, 1,814,073,344 multiply-adds at 224" in shown and "ASSUMED" in shown
+
+
+def test_command_line_errors_are_one_line(tmp_path, capsys):
+    assert main(["weights", "show", str(tmp_path / "none.pth")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "no such file" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("a", "b"), [(0, 0), (9, 1), (30, 10), (3, 3)])
+def test_paired_test_is_the_exact_binomial(a, b):
+    ours = paired_p(np.array([True] * a + [False] * b + [True] * 5), np.array([False] * a + [True] * b + [True] * 5))
+    assert ours == pytest.approx(binomtest(a, a + b).pvalue if a + b else 1.0)
+
+
+@pytest.fixture
+def colour_classifier(tmp_path):
+    """Red, green and blue images, and a network that tells them apart only in BGR, mean alone."""
+    images = tmp_path / "images"
+    images.mkdir()
+    rng, lines = np.random.default_rng(0), []
+    for i in range(30):
+        pixels = rng.integers(90, 130, (64, 64, 3))
+        pixels[..., i % 3] += 60
+        Image.fromarray(pixels.astype(np.uint8)).save(images / f"{i} x.png")
+        lines.append(f"{i} x.png {i % 3}")
+    (images / "labels.txt").write_text("\n".join(lines))
+    net = rb.build("resnet18", num_classes=3)
+    state = net.state_dict()
+    for key in state:  # the stem passes channel sums on; every block is its shortcut
+        if key.endswith(("conv1.weight", "conv2.weight", "shortcut.weight", "linear.weight")):
+            state[key].zero_()
+    for c in range(3):
+        state["stem.conv1.weight"][c, c] = 0.01
+        state["linear.weight"][2 - c, c] = 1.0  # input channel 0 is blue: class 2
+        for stage in ("res3", "res4", "res5"):
+            state[f"{stage}.0.shortcut.weight"][c, c] = 1.0
+    record = WeightRecord("resnet_backbone", "colours", "resnet18", input_size=32, resize=32, num_classes=3)
+    return write_weights(tmp_path / "colours.safetensors", state, record), images
+
+
+def test_verify_finds_the_channel_order_and_says_what_it_cannot_tell(colour_classifier):
+    path, images = colour_classifier
+    report = verify(path, images, screen=None)
+    right = {row.hypothesis: row.correct for row in report.rows}
+    assert right[Hypothesis("BGR", "mean alone", None)] == 30
+    assert right[Hypothesis("RGB", "mean alone", None)] == 10  # green alone
+    assert report.rows[0].hypothesis.channel_order == "BGR"
+    assert report.winner is None and "cannot be told apart" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [("a.png zero\n", "labels.txt:1"), ("none.png 3\n", "no image"), (None, "neither labels.txt")],
+)
+def test_wrong_labels_are_one_sentence(tmp_path, labels, message):
+    if labels is not None:
+        (tmp_path / "labels.txt").write_text(labels)
+    with pytest.raises(ValueError, match=message):
+        labelled_images(tmp_path)
+
+
+def test_verify_on_the_real_resnet18_writes_its_record(real_data, tmp_path, capsys):
+    """The command on 100 real images: winner, sidecar, and the sidecar believed afterwards."""
+    path = tmp_path / "unknown.pth.xz"
+    shutil.copy(real_data / "weights" / "resnet18_pqf_fp16.pth.xz", path)
+    images = str(real_data / "imagenet_val")
+    assert main(["weights", "verify", str(path), "--images", images, "--limit", "100"]) == 0
+    out = capsys.readouterr().out
+    assert "expects RGB, mean and deviation" in out and "record written to" in out
+    record = read_weights(path).record
+    assert not record.assumed and record.channel_order == "RGB" and record.std == pytest.approx((58.395, 57.12, 57.375))

@@ -35,6 +35,7 @@ setup(
         "cloudpickle",
         "tabulate",
         "termcolor",
+        "black",
         *REPORT,
     ],
     extras_require={
@@ -43,7 +44,9 @@ setup(
         "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"],
         "dev": [
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "scipy>=1.11",
+            "hypothesis>=6.100",
             "ruff>=0.9",
             "mypy>=1.15",
             "types-PyYAML",

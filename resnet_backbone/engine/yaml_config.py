@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Sequence
@@ -86,9 +87,11 @@ def _fit(hint: Any, value: Any) -> Any:
     # YAML 1.1 reads 1e-4, without a point, as text.
     if hint is float and isinstance(value, str):
         try:
-            return float(value)
+            value = float(value)
         except ValueError:
             raise TypeError("it must be a number") from None
+    if hint is float and isinstance(value, float) and not math.isfinite(value):
+        raise TypeError("it must be a finite number")
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
         raise TypeError(f"it must be {names.get(hint, hint.__name__)}")

@@ -62,9 +62,29 @@ FIXES = (
         "fast-coco",
         "evaluation/coco_evaluation.py",
         "from detectron2.evaluation.fast_eval_api import COCOeval_opt\n",
-        "from pycocotools.cocoeval import COCOeval as COCOeval_opt  # no compiled detectron2._C\n",
+        "COCOeval_opt = COCOeval  # no compiled detectron2._C\n",
         1,
         NO_FAST_COCO,
+    ),
+)
+
+# Nothing stops without these, but what a user reads would mislead: there are no compiled operators.
+CLARIFICATIONS = (
+    Fix(
+        "fast-coco-log",
+        "evaluation/coco_evaluation.py",
+        "self._use_fast_impl = use_fast_impl\n",
+        "self._use_fast_impl = use_fast_impl and COCOeval_opt is not COCOeval\n",
+        1,
+        "the log would call pycocotools' numbers unofficial",
+    ),
+    Fix(
+        "rotated-nms",
+        "layers/nms.py",
+        "    return torch.ops.detectron2.nms_rotated(",
+        "    from detectron2 import _C\n\n    return _C.nms_rotated(",
+        1,
+        "without compiled operators torch's own error names no remedy; the stand-in's does",
     ),
 )
 
@@ -90,8 +110,8 @@ def __getattr__(name):
         raise AttributeError(name)
     raise RuntimeError(
         f"detectron2._C.{name} needs Detectron2's compiled operators, which this installation is without "
-        f"({MISSING}). Remedy: uninstall detectron2 and build it from its official source, "
-        "or install the conda-forge package"
+        f"({MISSING}). Remedy: `pip uninstall detectron2`, then `python -m resnet_backbone.install.detectron2 "
+        "--source official` with a C++ compiler, or the conda-forge package"
     )
 '''
 
@@ -118,7 +138,7 @@ def apply_fix(package: Path, fix: Fix) -> None:
 
 
 def apply_all(package: Path) -> None:
-    """All fixes, and the stand-in for the compiled operators, on the `detectron2` folder `package`."""
-    for fix in FIXES:
+    """All of it, and the stand-in for the compiled operators, on the `detectron2` folder `package`."""
+    for fix in (*FIXES, *CLARIFICATIONS):
         apply_fix(package, fix)
     (package / "_C.py").write_text(STAND_IN, encoding="utf-8")

@@ -1,0 +1,106 @@
+"""Looks at data before the first iteration: images that are missing or broken, boxes that are none."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from detectron2.structures import BoxMode
+from PIL import Image, UnidentifiedImageError
+
+Record = dict[str, Any]
+
+EXIF_ORIENTATION = 0x0112
+SIDEWAYS = (5, 6, 7, 8)
+END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+
+
+def image_size(file: str) -> tuple[int, int]:
+    """Height and width as Detectron2 will see the image, turned as its EXIF data say.
+
+    Reads the header and looks for the file's end; only a file without its end mark is decoded.
+
+    Raises:
+        ValueError: no image, or one that is cut off.
+    """
+    try:
+        with Image.open(file) as image:
+            width, height = image.size
+            sideways = image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS
+            if not _has_end(file, image.format or ""):
+                image.load()
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{file}: not readable as an image ({error}); restore it or take it out") from error
+    return (width, height) if sideways else (height, width)
+
+
+def _has_end(file: str, kind: str) -> bool:
+    end = END_MARKS.get(kind)
+    if end is None:
+        return True
+    with open(file, "rb") as stream:
+        stream.seek(-min(len(end) + 32, os.path.getsize(file)), os.SEEK_END)
+        return end in stream.read()
+
+
+def check_images(records: Iterable[Record]) -> None:
+    """Every image is there, has a readable header and the size that its annotation says.
+
+    Fills in height and width where the annotation does not say.
+
+    Raises:
+        ValueError: names the first image that is not so, and how many are missing.
+    """
+    records = list(records)
+    folders = {os.path.dirname(r["file_name"]) for r in records}
+    there = {os.path.join(f, name) for f in folders if os.path.isdir(f) for name in os.listdir(f or ".")}
+    missing = [r["file_name"] for r in records if r["file_name"] not in there]
+    if missing:
+        raise ValueError(
+            f"{missing[0]}: annotated, but there is no such file ({len(missing)} of {len(records)} are missing); "
+            "add the files, correct the folder (DATA.ROOT, DATA.TRAIN_IMAGES, DATA.TEST_IMAGES) or the annotation"
+        )
+    for record in records:
+        height, width = image_size(record["file_name"])
+        said = (record["height"] or height, record["width"] or width)
+        if said != (height, width):
+            raise ValueError(
+                f"{record['file_name']}: the image has {width} x {height} pixels (as its EXIF data turn it), its "
+                f"annotation says {said[1]} x {said[0]}; its boxes cannot be trusted: correct one of the two"
+            )
+        record["height"], record["width"] = height, width
+
+
+def box_notes(records: Sequence[Record], what: str) -> list[str]:
+    """Counts boxes that Detectron2's mapper cuts off or leaves out; evaluation takes them as they are.
+
+    Args:
+        records: with `annotations` and sizes.
+        what: the split's name in the notes.
+    """
+    counted: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for record in records:
+        for annotation in record.get("annotations", ()):
+            kind = _kind(annotation, record["height"], record["width"])
+            counted[kind] += 1
+            first.setdefault(kind, os.path.basename(record["file_name"]))
+    tell = {
+        "partly outside": "boxes reach out of their image: cut off in training, evaluated as they are",
+        "outside": "boxes lie outside their image: not trained on, never found in evaluation",
+        "empty": "boxes have no width or height: not trained on, never found in evaluation",
+    }
+    return [f"{what}: {counted[k]} {text} (first: {first[k]})" for k, text in tell.items() if counted[k]]
+
+
+def _kind(annotation: Record, height: int, width: int) -> str:
+    x0, y0, x1, y1 = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYXY_ABS)
+    if x1 <= x0 or y1 <= y0:
+        return "empty"
+    if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
+        return "outside"
+    # Exporters that round leave boxes a pixel too far out; that is no mistake to tell of.
+    far = min(x0, y0) < -1 or x1 > width + 1 or y1 > height + 1
+    return "partly outside" if far else "fine"

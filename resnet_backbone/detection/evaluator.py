@@ -1,0 +1,203 @@
+"""One pass over a test set gives COCO's twelve numbers, VOC's AP at 0.5, and both for every class."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from numpy.typing import NDArray
+from pycocotools import mask as masks
+from tabulate import tabulate
+
+from resnet_backbone.detection.ground_truth import GroundTruth, load_ground_truth
+from resnet_backbone.engine.atomic import write_atomically
+from resnet_backbone.evaluation.coco import CocoResult, evaluate_coco
+from resnet_backbone.evaluation.voc import Rounding, VocDetections, VocResult, evaluate_voc
+
+logger = logging.getLogger(__name__)
+
+RESULTS_FILE = "coco_instances_results.json"
+
+
+@dataclass(frozen=True)
+class ImageDetections:
+    """Everything found in one image: N,4 float32 XYXY boxes, N scores, N class indices, N run-length masks."""
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    classes: NDArray[np.int64]
+    rles: list[dict[str, Any]] | None
+
+
+class DetectionEvaluator(DatasetEvaluator):
+    """Evaluates boxes and masks on any data set of Detectron2's catalog.
+
+    `evaluate` gives, in percent, {"bbox": COCO's twelve and "AP-<class>", "segm": the same, "voc": "AP50" of
+    all points, "AP50-11pt", and "AP50-<class>" of all points}; "segm" where the model gives masks and the
+    data have some. Numbers of what the data do not hold are nan. COCO's numbers take VOC's difficult objects
+    for ordinary ones, as Detectron2's COCOEvaluator does; VOC's ignore them, and COCO's crowds.
+
+    Args:
+        dataset_name: in Detectron2's catalog.
+        output_dir: gets `coco_instances_results.json`, with the category ids of the data set; None writes
+            nothing.
+        distributed: gathers what all processes found; they all have to call `evaluate`.
+        voc_rounding: see `evaluate_voc`.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        output_dir: str | Path | None = None,
+        *,
+        distributed: bool = True,
+        voc_rounding: Rounding = "none",
+    ) -> None:
+        self.dataset_name = dataset_name
+        self._output_dir = Path(output_dir) if output_dir is not None else None
+        self._distributed = distributed
+        self._voc_rounding: Rounding = voc_rounding
+        self._truth = load_ground_truth(dataset_name)
+        self._image_ids = [image["id"] for image in self._truth.coco["images"]]
+        self._known = set(self._image_ids)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all detections."""
+        self._found: dict[Any, ImageDetections] = {}
+        self._not_finite = 0
+
+    def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
+        """Takes a batch; an image that comes again is left out, as samplers pad with doubles.
+
+        Raises:
+            ValueError: an image that the data set does not have.
+        """
+        for one, output in zip(inputs, outputs, strict=True):
+            if one["image_id"] not in self._known:
+                raise ValueError(
+                    f"image {one['image_id']!r} is not in the data set {self.dataset_name!r}; evaluate with the "
+                    "data set that the loader reads"
+                )
+            if one["image_id"] not in self._found:
+                detections, dropped = _to_arrays(output["instances"])
+                self._found[one["image_id"]] = detections
+                self._not_finite += dropped
+
+    def evaluate(self) -> dict[str, dict[str, float]]:
+        """All numbers; an empty dict in every process but the first."""
+        found, not_finite = self._gathered()
+        if not comm.is_main_process() and self._distributed:
+            return {}
+        if not_finite:
+            logger.warning("%d detections with a box or score that is no number left out", not_finite)
+        if len(found) < len(self._known):
+            logger.warning(
+                "%d of the %d images of %s were not seen; their objects count as missed",
+                len(self._known) - len(found), len(self._known), self.dataset_name,
+            )  # fmt: skip
+        results = _coco_results(found, self._image_ids, self._truth)
+        if self._output_dir is not None:
+            write_atomically(self._output_dir / RESULTS_FILE, lambda file: _write_json(file, results))
+        if not self._truth.annotated:
+            logger.info("%s has no annotations: nothing to measure", self.dataset_name)
+            return {}
+        scored = OrderedDict(bbox=_coco_numbers(evaluate_coco(self._truth.coco, results, "bbox")))
+        if any(d.rles is not None for d in found.values()) and self._truth.has_masks:
+            scored["segm"] = _coco_numbers(evaluate_coco(self._truth.coco, results, "segm"))
+        voc = _voc_detections(found, self._image_ids)
+        rounding = self._voc_rounding
+        scored["voc"] = _voc_numbers(evaluate_voc(self._truth.as_voc(), voc, self._truth.classes, rounding=rounding))
+        for task, numbers in scored.items():
+            logger.info("%s on %s:\n%s", task, self.dataset_name, _table(numbers))
+        return scored
+
+    def _gathered(self) -> tuple[dict[Any, ImageDetections], int]:
+        if not self._distributed:
+            return self._found, self._not_finite
+        parts = comm.gather((self._found, self._not_finite), dst=0)
+        found: dict[Any, ImageDetections] = {}
+        for part, _ in reversed(parts):
+            found.update(part)  # the lowest rank's stay
+        return found, sum(dropped for _, dropped in parts)
+
+
+def _to_arrays(instances: Any) -> tuple[ImageDetections, int]:
+    """Arrays of what is finite, and how many were not."""
+    instances = instances.to("cpu")
+    boxes = instances.pred_boxes.tensor.detach().float().numpy()
+    scores = instances.scores.detach().float().numpy()
+    keep = np.isfinite(scores) & np.isfinite(boxes).all(axis=1)
+    rles = None
+    if instances.has("pred_masks"):
+        chosen = (mask for mask, kept in zip(instances.pred_masks, keep) if kept)
+        rles = [masks.encode(np.asfortranarray(mask.numpy().astype(np.uint8))) for mask in chosen]
+    classes = instances.pred_classes.numpy().astype(np.int64)
+    return ImageDetections(boxes[keep], scores[keep], classes[keep], rles), int((~keep).sum())
+
+
+def _coco_results(
+    found: dict[Any, ImageDetections], image_ids: Sequence[Any], truth: GroundTruth
+) -> list[dict[str, Any]]:
+    """COCO results in the order of the data set's images, which is the same however many processes ran."""
+    results: list[dict[str, Any]] = []
+    for image_id in (i for i in image_ids if i in found):
+        one = found[image_id]
+        boxes = one.boxes.copy()
+        boxes[:, 2:] -= boxes[:, :2]
+        for n, (box, score, label) in enumerate(zip(boxes.tolist(), one.scores.tolist(), one.classes.tolist())):
+            if not 0 <= label < len(truth.category_ids):
+                raise ValueError(
+                    f"the model found class {label}, but the data set has {len(truth.classes)} classes; set "
+                    "MODEL.ROI_HEADS.NUM_CLASSES (MODEL.RETINANET.NUM_CLASSES) to that and train again"
+                )
+            category = truth.category_ids[label]
+            result = {"image_id": image_id, "category_id": category, "bbox": box, "score": score}
+            if one.rles is not None:
+                rle = one.rles[n]
+                result["segmentation"] = {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
+            results.append(result)
+    return results
+
+
+def _write_json(file: BinaryIO, results: list[dict[str, Any]]) -> None:
+    file.write(json.dumps(results).encode())
+
+
+def _voc_detections(found: dict[Any, ImageDetections], image_ids: Sequence[Any]) -> VocDetections:
+    ids = [i for i in image_ids if i in found]
+    parts = [found[i] for i in ids] or [_nothing()]
+    return VocDetections(
+        [i for i in ids for _ in found[i].scores],
+        np.concatenate([p.classes for p in parts]),
+        np.concatenate([p.boxes for p in parts]),
+        np.concatenate([p.scores for p in parts]),
+    )
+
+
+def _nothing() -> ImageDetections:
+    return ImageDetections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), None)
+
+
+def _coco_numbers(result: CocoResult) -> dict[str, float]:
+    return {**result.metrics, **{f"AP-{name}": ap for name, ap in result.per_class.items()}}
+
+
+def _voc_numbers(result: VocResult) -> dict[str, float]:
+    classes = {f"AP50-{name}": one.ap for name, one in result.classes.items()}
+    return {"AP50": result.ap, "AP50-11pt": result.ap11, **classes}
+
+
+def _table(numbers: dict[str, float], columns: int = 6) -> str:
+    cells = [(name, "nan" if math.isnan(value) else f"{value:.2f}") for name, value in numbers.items()]
+    rows = [[text for cell in cells[at : at + columns] for text in cell] for at in range(0, len(cells), columns)]
+    return str(tabulate(rows, tablefmt="plain"))

@@ -12,6 +12,7 @@ EXAMPLES = """examples:
   resnet-backbone weights verify resnet50.pth --images imagenet_val/
   resnet-backbone weights convert R-50.pkl resnet50.safetensors --to torchvision
   resnet-backbone weights deepen resnet50.pth resnet101.safetensors --to resnet101
+  resnet-backbone doctor
   resnet-backbone install-detectron2
 """
 
@@ -48,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     deepen.add_argument("--to", required=True, help="the deeper network, as resnet101")
     deepen.add_argument("--seed", type=int, default=0)
 
+    rooms.add_parser("doctor", help="is this machine ready to train, and what to do where it is not")
     install = rooms.add_parser("install-detectron2", help="install Detectron2 where it is missing")
     install.add_argument("--wheelhouse", type=Path, help="install from this folder alone")
     return top
@@ -57,6 +59,10 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns 0, or 1 after one sentence on what is wrong."""
     arguments = parser().parse_args(argv)
     try:
+        if arguments.room == "doctor":
+            from resnet_backbone.install import doctor
+
+            return doctor.main()
         if arguments.room == "install-detectron2":
             from resnet_backbone.install import detectron2
 

@@ -75,9 +75,16 @@ def same(ours: dict[str, float], theirs: dict[str, float]) -> bool:
 
 
 @pytest.fixture
-def coco_val(real_data: Path) -> tuple[str, Path]:
+def coco_val(real_data: Path, tmp_path: Path) -> tuple[str, Path]:
+    """A third of COCO's images here, as a file of its own."""
     name = f"val_{uuid.uuid4().hex[:8]}"
-    file = real_data / "coco/annotations/instances_val2017.json"
+    content = json.loads((real_data / "coco/annotations/instances_val2017.json").read_text())
+    content["images"] = content["images"][::3]
+    chosen = {image["id"] for image in content["images"]}
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in chosen]
+    assert sum(a["iscrowd"] for a in content["annotations"]) > 2
+    file = tmp_path / "val.json"
+    file.write_text(json.dumps(content))
     register_coco_instances(name, {}, str(file), str(real_data / "coco/val2017"))
     DatasetCatalog.get(name)
     return name, file
@@ -93,7 +100,7 @@ def test_equals_detectron2s_coco_evaluator(coco_val: tuple[str, Path], tmp_path:
         assert len(theirs[task]) == 6 + 80 and same(ours[task], theirs[task])
         assert 10 < ours[task]["AP"] < 90
     written = [json.loads((tmp_path / who / RESULTS_FILE).read_text()) for who in ("ours", "theirs")]
-    assert written[0] == written[1] and len(written[0]) > 1000
+    assert written[0] == written[1] and len(written[0]) > 300
 
 
 @pytest.mark.parametrize("year", [2007, 2012])

@@ -243,13 +243,15 @@ def test_folders_that_cannot_be_used_are_named(folders, tmp_path):
     ],
 )
 def test_the_tool_ends_with_one_sentence(folders, tmp_path, monkeypatch, capsys, options, message):
-    command = [
-        sys.executable,
-        ROOT / "tools/pretrain_imagenet.py",
-        "--config",
-        ROOT / "configs/imagenet/R18_shapes.yaml",
-    ]
-    command += ["--data", folders, "--output", tmp_path / "run", "batch_size", "8", "size", "32", *options]
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert message in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+    arguments = ["--config", str(ROOT / "configs/imagenet/R18_shapes.yaml"), "--data", str(folders)]
+    arguments += ["--output", str(tmp_path / "run"), "batch_size", "8", "size", "32", *options]
+    monkeypatch.setattr(sys, "argv", [str(TOOL), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(TOOL), run_name="__main__")
+    assert ended.value.code == 1
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_tool_helps_in_a_process_of_its_own():
+    done = subprocess.run([sys.executable, str(TOOL), "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "examples:" in done.stdout

@@ -207,7 +207,11 @@ class _Run:
         write_weights(weights, self.network.state_dict(), self.record(accuracy))
         seconds = time.monotonic() - self.began
         self.metrics.write(
-            final=True, top1=accuracy.top1_percent, top5=accuracy.top5_percent, seconds=round(seconds, 1)
+            epoch=self.epoch,
+            final=True,
+            top1=accuracy.top1_percent,
+            top5=accuracy.top5_percent,
+            seconds=round(seconds, 1),
         )
         self.progress.note(f"{accuracy}, after {duration(seconds)}; weights with their record: {weights}")
         return Outcome(weights, accuracy, seconds)

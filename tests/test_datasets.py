@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from resnet_backbone.detection.coco_data import load_coco
-from resnet_backbone.detection.datasets import UserData, check_class_count, register_user_data
-from resnet_backbone.detection.splits import seeded_split
-from resnet_backbone.detection.voc_data import read_annotation
+from resnet_backbone.detection.data.catalog import UserData, check_class_count, register_user_data
+from resnet_backbone.detection.data.coco import load_coco
+from resnet_backbone.detection.data.splits import seeded_split
+from resnet_backbone.detection.data.voc import read_annotation
 
 
 def config(masks: bool = False, **keys: Any) -> CfgNode:

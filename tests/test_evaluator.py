@@ -22,7 +22,7 @@ from pycocotools import mask as masks
 from test_datasets import config
 from test_evaluation_voc import NAMES as VOC_NAMES
 
-from resnet_backbone.detection.datasets import register_user_data
+from resnet_backbone.detection.data.catalog import register_user_data
 from resnet_backbone.detection.drawables import predicted_objects, record_objects
 from resnet_backbone.detection.evaluator import RESULTS_FILE, DetectionEvaluator
 from resnet_backbone.evaluation.coco import METRICS

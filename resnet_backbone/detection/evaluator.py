@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as masks
 from tabulate import tabulate
 
-from resnet_backbone.detection.ground_truth import GroundTruth, load_ground_truth
+from resnet_backbone.detection.data.truth import GroundTruth, load_ground_truth
 from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.evaluation.coco import CocoResult, evaluate_coco
 from resnet_backbone.evaluation.voc import Rounding, VocDetections, VocResult, evaluate_voc

@@ -13,7 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
 
-from resnet_backbone.detection.voc_data import read_annotation
+from resnet_backbone.detection.data.voc import read_annotation
 from resnet_backbone.evaluation.voc import VocTruth
 
 

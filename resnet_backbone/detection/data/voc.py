@@ -13,7 +13,7 @@ from xml.parsers import expat
 
 from detectron2.structures import BoxMode
 
-from resnet_backbone.detection.splits import seeded_split
+from resnet_backbone.detection.data.splits import seeded_split
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif")
 """In the order of preference where two images have one name."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from resnet_backbone.detection.user_data import DataSpec, DataSplit, Record, load_user_data, some
+from resnet_backbone.detection.data.user import DataSpec, DataSplit, Record, load_user_data, some
 
 
 @dataclass(frozen=True)

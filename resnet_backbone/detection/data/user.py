@@ -10,10 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from resnet_backbone.detection.coco_data import CocoData, load_coco
-from resnet_backbone.detection.data_checks import box_notes, check_images
-from resnet_backbone.detection.splits import seeded_split
-from resnet_backbone.detection.voc_data import choose_splits, find_images, load_voc
+from resnet_backbone.detection.data.checks import box_notes, check_images
+from resnet_backbone.detection.data.coco import CocoData, load_coco
+from resnet_backbone.detection.data.splits import seeded_split
+from resnet_backbone.detection.data.voc import choose_splits, find_images, load_voc
 
 Record = dict[str, Any]
 

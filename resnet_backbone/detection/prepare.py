@@ -7,8 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from detectron2.config import get_cfg
-
+from resnet_backbone.detection.config import default_config, residual_keys
 from resnet_backbone.weights.errors import WeightsError
 from resnet_backbone.weights.load import read_source
 from resnet_backbone.weights.record import WeightRecord
@@ -19,7 +18,7 @@ logger = logging.getLogger("detectron2.resnet_backbone")
 
 
 def prepare(cfg: Any, *, explicit: Collection[str] = ()) -> WeightRecord | None:
-    """Applies the record of MODEL.WEIGHTS to a Detectron2 config: pixel mean and deviation, channel order, stride.
+    """Applies the record of MODEL.WEIGHTS to a Detectron2 config: mean, deviation, channel order, stride, eps, shortcut.
 
     Call it after merging files and options, and before building the model. A key that has another value than
     Detectron2's default counts as set by the user.
@@ -49,8 +48,8 @@ def prepare(cfg: Any, *, explicit: Collection[str] = ()) -> WeightRecord | None:
     frozen = cfg.is_frozen()
     cfg.defrost()
     try:
-        defaults = get_cfg()
-        for key, value in record.detectron2_settings().items():
+        defaults = default_config()
+        for key, value in _settings(cfg, record).items():
             present = _get(cfg, key)
             user_set = key in explicit or not _equal(present, _get(defaults, key))
             if user_set and not _equal(present, value):
@@ -61,6 +60,19 @@ def prepare(cfg: Any, *, explicit: Collection[str] = ()) -> WeightRecord | None:
             cfg.freeze()
     logger.info("MODEL.WEIGHTS %s: %s", cfg.MODEL.WEIGHTS, record.describe())
     return record
+
+
+def _settings(cfg: Any, record: WeightRecord) -> dict[str, Any]:
+    """All keys that the record settles; adds MODEL.RESIDUAL to a stock config that needs it."""
+    own: dict[str, Any] = {"MODEL.RESIDUAL.NORM_EPS": float(record.eps)}
+    if record.shortcut is not None and cfg.MODEL.BACKBONE.NAME.startswith("build_residual"):
+        own["MODEL.RESIDUAL.SHORTCUT"] = record.shortcut
+    if "RESIDUAL" not in cfg.MODEL:
+        defaults = residual_keys()
+        own = {key: value for key, value in own.items() if defaults[key.rsplit(".", 1)[1]] != value}
+        if own:
+            cfg.MODEL.RESIDUAL = defaults
+    return {**record.detectron2_settings(), **own}
 
 
 def check_config(cfg: Any) -> None:

@@ -21,6 +21,7 @@ class Progress:
         stream: where to; a terminal gets a bar, anything else plain lines.
         interval: seconds between two lines in a log (a terminal is renewed ten times a second at most).
         clock: seconds, for tests.
+        show: False counts and measures, but shows nothing (other processes than the first).
     """
 
     def __init__(
@@ -32,12 +33,13 @@ class Progress:
         stream: TextIO | None = None,
         interval: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
+        show: bool = True,
     ) -> None:
         self.total, self.label, self.done = total, label, done
         self._stream = stream or sys.stderr
         self._terminal = self._stream.isatty()
         self._interval = 0.1 if self._terminal else interval
-        self._clock = clock
+        self._clock, self._visible = clock, show
         self._first = done
         self._start = self._shown = clock()
         self._waited = 0.0
@@ -70,7 +72,7 @@ class Progress:
         """One more step is done; shows the line if it is time to, and always for the last step."""
         self.done += 1
         now = self._clock()
-        if now - self._shown >= self._interval or self.done == self.total:
+        if self._visible and (now - self._shown >= self._interval or self.done == self.total):
             self._shown = now
             self._show(values)
 

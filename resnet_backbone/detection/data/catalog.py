@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -85,9 +86,7 @@ def _spec(cfg: CfgNode) -> DataSpec:
     kind = str(data.FORMAT).lower()
     if kind not in ("voc", "coco"):
         raise ValueError(f"DATA.FORMAT: {data.FORMAT!r} is neither 'voc' (folders of XML) nor 'coco' (JSON files)")
-    root = Path(data.ROOT or ".").expanduser()
-    if not root.is_dir():
-        raise ValueError(f"DATA.ROOT: no folder {root}; give the folder that holds the data")
+    root = find_root(data.ROOT or ".")
     if kind == "coco" and not data.TRAIN:
         raise ValueError("DATA.TRAIN: is empty; name the JSON file to train on, from DATA.ROOT")
     name = data.NAME or (root.resolve().name if kind == "voc" else Path(data.TRAIN).stem)
@@ -103,6 +102,21 @@ def _spec(cfg: CfgNode) -> DataSpec:
         seed=int(data.SPLIT_SEED),
         fraction=float(data.TEST_FRACTION),
         masks=bool(cfg.MODEL.MASK_ON),
+    )
+
+
+def find_root(text: str) -> Path:
+    """DATA.ROOT: a folder from the working directory, else from $DETECTRON2_DATASETS.
+
+    Raises:
+        ValueError: it is in neither.
+    """
+    root, datasets = Path(text).expanduser(), Path(os.getenv("DETECTRON2_DATASETS", "datasets"))
+    for folder in (root, datasets / root):
+        if folder.is_dir():
+            return folder
+    raise ValueError(
+        f"DATA.ROOT: no folder {root}, nor {datasets / root} ($DETECTRON2_DATASETS); give the folder that holds the data"
     )
 
 

@@ -1,0 +1,135 @@
+"""Training data in an order that depends on the seed and the iteration alone: a resumed run sees what it would have."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetMapper, get_detection_dataset_dicts
+from detectron2.data.common import DatasetFromList
+from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
+from detectron2.utils import comm
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+Record = dict[str, Any]
+Place = tuple[int, int]
+"""How many-th image of this process it is, and the image's index."""
+
+
+class Batches(Sampler[list[Place]]):
+    """Endless batches of indices: shuffled anew every epoch, wide and tall images apart (less padding).
+
+    The same batches as Detectron2's loader makes without workers, but the first `start` can be left out
+    without reading an image.
+
+    Args:
+        indices: this process's stream of image indices.
+        wide: for every image whether it is wider than high; None does not part them.
+        batch_size: images a batch, of this process.
+        start: batches to leave out.
+    """
+
+    def __init__(self, indices: Any, wide: Sequence[bool] | None, batch_size: int, start: int = 0) -> None:
+        self._indices, self._wide, self._batch_size, self._start = indices, wide, batch_size, start
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        buckets: tuple[list[Place], list[Place]] = ([], [])
+        done = 0
+        for place in enumerate(self._indices):
+            bucket = buckets[self._wide is not None and not self._wide[place[1]]]
+            bucket.append(place)
+            if len(bucket) == self._batch_size:
+                done += 1
+                if done > self._start:
+                    yield list(bucket)
+                bucket.clear()
+
+
+class SeededRecords(Dataset[Record | ValueError]):
+    """Maps records to model inputs; what is drawn for an image depends on seed and place alone.
+
+    An image that cannot be used comes back as the error: an exception in a worker process would reach the
+    user as a traceback.
+    """
+
+    def __init__(self, records: Any, mapper: Callable[[Record], Record], seed: int) -> None:
+        self._records, self._mapper, self._seed = records, mapper, seed
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, place: Place) -> Record | ValueError:
+        position, index = place
+        record = copy.deepcopy(self._records[index])
+        np.random.seed(seed_of(self._seed, comm.get_rank(), position))
+        try:
+            return self._mapper(record)
+        except Exception as error:
+            return ValueError(f"{record['file_name']}: cannot be trained on ({type(error).__name__}: {error})")
+
+
+def seed_of(*numbers: int) -> int:
+    """One seed, 0 .. 2**32 - 1, of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def training_records(cfg: CfgNode) -> list[Record]:
+    """The records of DATASETS.TRAIN that have something to train on.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        records: list[Record] = get_detection_dataset_dicts(
+            cfg.DATASETS.TRAIN,
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0,
+        )
+    except AssertionError as error:
+        raise ValueError(f"DATASETS.TRAIN: {list(cfg.DATASETS.TRAIN)}: {error}; name a set with objects") from None
+    return records
+
+
+def training_batches(
+    cfg: CfgNode, records: list[Record], seed: int, start: int = 0, mapper: Callable[[Record], Record] | None = None
+) -> Iterator[list[Record]]:
+    """Endless batches of Detectron2's model inputs for this process, from iteration `start` on.
+
+    Args:
+        cfg: SOLVER.IMS_PER_BATCH is shared by all processes.
+        records: as `training_records` gives them.
+        seed: of order and augmentation.
+        mapper: Detectron2's DatasetMapper unless another is given.
+
+    Raises:
+        ValueError: at an image that cannot be used; names the file.
+    """
+    if cfg.DATALOADER.SAMPLER_TRAIN == "RepeatFactorTrainingSampler":
+        factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+            records, cfg.DATALOADER.REPEAT_THRESHOLD
+        )
+        indices: Any = RepeatFactorTrainingSampler(factors, seed=seed)
+    else:
+        indices = TrainingSampler(len(records), seed=seed)
+    wide = [r["width"] > r["height"] for r in records] if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None
+    batches = Batches(indices, wide, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(), start)
+    data = SeededRecords(DatasetFromList(records, copy=False), mapper or DatasetMapper(cfg, True), seed)
+    workers = cfg.DATALOADER.NUM_WORKERS
+    loader: DataLoader[Any] = DataLoader(
+        data,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=list,
+        pin_memory=False,
+        # A generator of its own: the loop's random numbers do not depend on the number of workers.
+        generator=torch.Generator().manual_seed(seed),
+    )
+    for batch in loader:
+        for one in batch:
+            if isinstance(one, ValueError):
+                raise one
+        yield batch

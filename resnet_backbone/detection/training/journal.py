@@ -1,0 +1,96 @@
+"""What a run measured, for machines: JSON lines and TensorBoard."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from detectron2.utils import comm
+
+from resnet_backbone.engine.jsonlog import JsonLines
+from resnet_backbone.engine.progress import Progress, duration
+
+logger = logging.getLogger(__name__)
+# Only into the file: the terminal has the progress line.
+file_logger = logging.getLogger("detectron2.training")
+
+
+class Journal:
+    """Means over the iterations since the last line; one line of metrics.jsonl and TensorBoard's events each.
+
+    Other processes than the first keep none.
+
+    Args:
+        output: folder of the run.
+        done: iterations that are done; a resumed run drops what was written behind them.
+    """
+
+    def __init__(self, output: Path, done: int) -> None:
+        self._main = comm.is_main_process()
+        self._sums: dict[str, float] = {}
+        self._count, self._seconds, self._rate = 0, 0.0, 0.0
+        if self._main:
+            self._lines = JsonLines(output / "metrics.jsonl", keep_until=done or None)
+            self._board = _board(output / "tensorboard", done)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._main and self._board is not None:
+            self._board.close()
+
+    def add(self, losses: Mapping[str, float], rate: float, seconds: float) -> None:
+        """One iteration: its losses, the rate that it used and the time it took."""
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count, self._seconds, self._rate = self._count + 1, self._seconds + seconds, rate
+
+    def write(self, iteration: int, model_says: Mapping[str, tuple[float, int]], progress: Progress) -> None:
+        """A line for the iterations added since the last one.
+
+        Args:
+            model_says: Detectron2's event storage: (value, iteration) by name.
+        """
+        if self._main and self._count:
+            losses = {name: total / self._count for name, total in self._sums.items()}
+            values = {"loss": sum(losses.values()), **losses, "rate": self._rate}
+            values |= {"seconds_per_iteration": self._seconds / self._count, "data_share": progress.data_share}
+            values |= {name: value for name, (value, _) in model_says.items() if "/" in name}
+            if torch.cuda.is_available():
+                values["gpu_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
+            self._put(iteration, values)
+            left = progress.seconds_left
+            file_logger.info(
+                "iteration %d/%d: loss %.4g, rate %.3g, %.3f s an iteration, data %.0f %%, %s left",
+                iteration, progress.total, values["loss"], self._rate, values["seconds_per_iteration"],
+                100 * progress.data_share, "?" if left is None else duration(left),
+            )  # fmt: skip
+        self._sums, self._count, self._seconds = {}, 0, 0.0
+
+    def evaluated(self, iteration: int, numbers: Mapping[str, float]) -> None:
+        """A line with the numbers of an evaluation, as {"bbox/AP50": 63.1}."""
+        if self._main and numbers:
+            self._put(iteration, dict(numbers))
+
+    def _put(self, iteration: int, values: dict[str, float]) -> None:
+        self._lines.write(iteration=iteration, **{name: round(value, 6) for name, value in values.items()})
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, iteration)
+
+
+def _board(folder: Path, done: int) -> Any:
+    """TensorBoard's writer; None, with a word, where the package is missing."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        logger.info("no TensorBoard files: the package tensorboard is not installed")
+        return None
+    return SummaryWriter(str(folder), purge_step=done or None)

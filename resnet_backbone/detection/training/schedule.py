@@ -1,0 +1,83 @@
+"""The linear rule: a schedule written for one batch, scaled to the batch that is really used.
+
+Goyal et al. 2017, "Accurate, Large Minibatch SGD"; numbers as Detectron2's `auto_scale_workers` gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from detectron2.config import CfgNode
+
+from resnet_backbone.detection.training.config import value_of
+
+# Counted in iterations: longer when the batch is smaller.
+ITERATIONS = ("MAX_ITER", "WARMUP_ITERS", "CHECKPOINT_PERIOD")
+
+
+def scale_schedule(cfg: CfgNode, written_batch: int, given: Collection[str], processes: int) -> list[str]:
+    """Brings rate and iterations to the batch in use, in place (`cfg` not frozen).
+
+    The batch is SOLVER.IMS_PER_BATCH of the command line, else the config's; there
+    SOLVER.REFERENCE_WORLD_SIZE (if not 0) says for how many processes it was written.
+
+    Args:
+        cfg: with the command line merged in.
+        written_batch: SOLVER.IMS_PER_BATCH as the config file has it.
+        given: keys of the command line; they stay as given.
+        processes: how many train together.
+
+    Returns:
+        A line for the user for every decision taken; none where nothing changes.
+
+    Raises:
+        ValueError: a batch that the processes cannot share.
+    """
+    solver = cfg.SOLVER
+    if "SOLVER.IMS_PER_BATCH" not in given and solver.REFERENCE_WORLD_SIZE:
+        solver.IMS_PER_BATCH = round(written_batch * processes / solver.REFERENCE_WORLD_SIZE)
+    solver.REFERENCE_WORLD_SIZE = 0
+    check_batch(cfg, processes)
+    scale = solver.IMS_PER_BATCH / written_batch
+    if scale == 1:
+        return []
+    changed = []
+    if "SOLVER.BASE_LR" not in given:
+        solver.BASE_LR = solver.BASE_LR * scale
+        changed.append("SOLVER.BASE_LR")
+    for key in (*ITERATIONS, "STEPS"):
+        if f"SOLVER.{key}" not in given:
+            solver[key] = _stretched(solver[key], scale)
+            changed.append(f"SOLVER.{key}")
+    if "TEST.EVAL_PERIOD" not in given and cfg.TEST.EVAL_PERIOD:
+        cfg.TEST.EVAL_PERIOD = _stretched(cfg.TEST.EVAL_PERIOD, scale)
+        changed.append("TEST.EVAL_PERIOD")
+    values = ", ".join(f"{key} {_shown(value_of(cfg, key))}" for key in changed)
+    return [
+        f"batch {solver.IMS_PER_BATCH} instead of {written_batch}: {values or 'nothing'} scaled by the linear rule "
+        "(--no-scaling keeps them as written)"
+    ]
+
+
+def check_batch(cfg: CfgNode, processes: int) -> None:
+    """Every process trains on the same number of images, at least one.
+
+    Raises:
+        ValueError: SOLVER.IMS_PER_BATCH is no multiple of the number of processes.
+    """
+    batch = cfg.SOLVER.IMS_PER_BATCH
+    if batch < 1 or batch % processes:
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH: {batch} images cannot be shared by {processes} processes; "
+            f"use a multiple of {processes}, as {max(batch // processes, 1) * processes}"
+        )
+
+
+def _stretched(value: int | tuple[int, ...], scale: float) -> int | tuple[int, ...]:
+    if isinstance(value, (tuple, list)):
+        return tuple(round(v / scale) for v in value)
+    return round(value / scale)
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -29,7 +29,10 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
         # mkstemp makes files that only their owner can read.
         os.chmod(name, 0o666 & ~umask)
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
+        if isinstance(error, OSError) and error.filename is None and error.errno is not None:
+            # A write that fails does not say which file it was.
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise

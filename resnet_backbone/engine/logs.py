@@ -23,6 +23,7 @@ def set_up_logs(file: Path | None, *, quiet: bool = False) -> None:
         logger = logging.getLogger(name)
         for handler in list(logger.handlers):
             logger.removeHandler(handler)
+            handler.close()
         logger.setLevel(logging.INFO)
         logger.propagate = False
         if file is not None:

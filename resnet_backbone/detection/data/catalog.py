@@ -116,7 +116,7 @@ def find_root(text: str) -> Path:
         if folder.is_dir():
             return folder
     raise ValueError(
-        f"DATA.ROOT: no folder {root}, nor {datasets / root} ($DETECTRON2_DATASETS); give the folder that holds the data"
+        f"DATA.ROOT: no folder {root}, nor {datasets / root} ($DETECTRON2_DATASETS); give the folder with the data"
     )
 
 

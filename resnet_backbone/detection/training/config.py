@@ -71,22 +71,36 @@ def value_of(cfg: CfgNode, key: str) -> Any:
     return cfg
 
 
-def _load(path: Path, cfg: CfgNode) -> dict[str, Any]:
-    """The file's own keys over those of the file that it builds on."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such config file{_neighbour(path)}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: a config is a mapping of keys to values, not {type(content).__name__}")
-    base = content.pop("_BASE_", None)
-    values = {} if base is None else _load(path.parent / os.path.expanduser(base), cfg)
+def _load(path: Path, cfg: CfgNode, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The file's own keys over those of the files that it builds on, which `above` leads to."""
+    if path.resolve() in above:
+        raise ValueError(f"{path}: builds on itself by _BASE_; take the _BASE_ out of one of the files")
+    content = _content(path)
+    bases = content.pop("_BASE_", None) or []
+    values: dict[str, Any] = {}
+    for base in [bases] if isinstance(bases, str) else bases:
+        values |= _load(path.parent / os.path.expanduser(base), cfg, (*above, path.resolve()))
     own = dict(leaves(content))
     for key in own:
         _check_key(key, cfg, str(path))
     return {**values, **own}
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such config file{_neighbour(path)}") from None
+    except yaml.constructor.ConstructorError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise ValueError(
+            f"{path}: holds a tag that would run Python code (line {line}), which is not done; write the values themselves"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: a config is a mapping of keys to values, not {type(content).__name__}")
+    return content
 
 
 def _neighbour(path: Path) -> str:

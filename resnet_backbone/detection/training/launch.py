@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 
 from detectron2.engine import launch
-from detectron2.utils import comm
 from torch.multiprocessing.spawn import ProcessException
 
 from resnet_backbone.detection.training.loop import Stopped
 from resnet_backbone.detection.training.run import RunOptions, run
+from resnet_backbone.engine import guard
 
 
 def start(options: RunOptions, machine_rank: int = 0, dist_url: str = "auto") -> int:
@@ -36,24 +35,17 @@ def _child(options: RunOptions) -> None:
 
 
 def guarded(options: RunOptions) -> int:
-    """One process's run; errors that a user can mend become one sentence."""
+    """One process's run, to its exit code."""
+    return guard.guarded(
+        lambda: _run(options),
+        memory_remedy="a smaller SOLVER.IMS_PER_BATCH (the schedule follows) or INPUT.MIN_SIZE_TRAIN",
+    )
+
+
+def _run(options: RunOptions) -> int:
     try:
         run(options)
     except Stopped as stopped:
         print(f"{stopped}; go on with --resume", file=sys.stderr)
         return 130
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except (ValueError, OSError) as error:
-        logging.getLogger("detectron2.training").info("error: %s", error)  # into the file
-        if comm.is_main_process():
-            print(f"error: {error}", file=sys.stderr)
-        return 1
-    except RuntimeError as error:
-        if "out of memory" not in str(error):
-            raise
-        print(f"error: {str(error).splitlines()[0]} Remedy: a smaller SOLVER.IMS_PER_BATCH (the schedule follows) or "
-              "INPUT.MIN_SIZE_TRAIN", file=sys.stderr)  # fmt: skip
-        return 1
     return 0

@@ -85,12 +85,12 @@ class Loop:
             Journal(self.output, self.iteration) as journal,
         ):
             for batch in progress.waiting(batches if self.iteration < total else ()):
-                began = time.monotonic()
+                began, rate = time.monotonic(), self.optimizer.param_groups[0]["lr"]
                 losses = self._step(trained, batch)
-                journal.add(losses, self.optimizer.param_groups[0]["lr"], time.monotonic() - began)
+                journal.add(losses, rate, time.monotonic() - began)
                 self.scheduler.step()
                 self.iteration += 1
-                progress.step(loss=sum(losses.values()), rate=self.optimizer.param_groups[0]["lr"])
+                progress.step(loss=sum(losses.values()), rate=rate)
                 if self.iteration % PERIOD == 0 or self.iteration == total:
                     journal.write(self.iteration, storage.latest(), progress)
                 if self._due(self.cfg.SOLVER.CHECKPOINT_PERIOD) or stop.asked:
@@ -117,22 +117,28 @@ class Loop:
 
     def _step(self, trained: nn.Module, batch: list[Record]) -> dict[str, float]:
         seed_step(self.cfg.SEED, self.iteration)
-        with self._autocast():
-            losses: dict[str, torch.Tensor] = trained(batch)
-            total = torch.stack([loss.float() for loss in losses.values()]).sum()
+        try:
+            with self._autocast():
+                losses: dict[str, torch.Tensor] = trained(batch)
+                total = torch.stack([loss.float() for loss in losses.values()]).sum()
+        except FloatingPointError:  # Detectron2's own check of proposals
+            raise self._diverged(batch, "the proposals are no numbers") from None
         values = {name: float(loss.detach()) for name, loss in losses.items()}
         if not math.isfinite(sum(values.values())):
-            files = ", ".join(str(one["file_name"]) for one in batch)
-            raise ValueError(
-                f"the loss is {values} at iteration {self.iteration} (rate {self.optimizer.param_groups[0]['lr']:g}, "
-                f"images {files}): lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS or look at the images; "
-                f"what was learnt up to the last checkpoint is in {self.output / LAST}"
-            )
+            raise self._diverged(batch, f"the loss is {values}")
         self.optimizer.zero_grad()
         self.scaler.scale(total).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return values
+
+    def _diverged(self, batch: list[Record], what: str) -> ValueError:
+        files = ", ".join(str(one["file_name"]) for one in batch)
+        saved = f"; the last checkpoint is kept: {self.output / LAST}" if (self.output / LAST).exists() else ""
+        return ValueError(
+            f"{what} at iteration {self.iteration} (rate {self.optimizer.param_groups[0]['lr']:g}, images {files}): "
+            f"lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS or look at the images{saved}"
+        )
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.dtype is None:

@@ -15,6 +15,7 @@ from detectron2.modeling import build_model
 from detectron2.utils import comm
 from torch import nn
 
+from resnet_backbone.detection.device import choose_device
 from resnet_backbone.detection.prepare import prepare
 from resnet_backbone.detection.training.batches import training_records
 from resnet_backbone.detection.training.checkpoint import FINAL, LAST, write_final
@@ -108,7 +109,7 @@ def settle(options: RunOptions) -> Prepared:
     cfg = read.cfg
     output = _output(options, read)
     set_up_logs(None, quiet=not comm.is_main_process())
-    notes = _choose_device(read, options)
+    notes = _device(read, options)
     notes += use_data(cfg, read.explicit)
     if options.eval_only:
         _choose_trained(cfg, read, output)
@@ -134,20 +135,12 @@ def _output(options: RunOptions, read: ReadConfig) -> Path:
     return options.output or written
 
 
-def _choose_device(read: ReadConfig, options: RunOptions) -> list[str]:
-    """MODEL.DEVICE as asked for; Detectron2's default "cuda" falls back to the CPU, in words."""
-    cfg, count = read.cfg, torch.cuda.device_count()
-    asked = str(cfg.MODEL.DEVICE)
+def _device(read: ReadConfig, options: RunOptions) -> list[str]:
+    count = torch.cuda.device_count()
     if options.gpus > 1 and options.gpus > count:
         raise ValueError(f"--num-gpus {options.gpus}: this machine has {count} CUDA GPUs; ask for as many as there are")
-    if not asked.startswith("cuda"):
-        return []
-    if count == 0 and "MODEL.DEVICE" in read.explicit:
-        raise ValueError(f"MODEL.DEVICE: {asked!r}, but this machine has no CUDA GPU; use MODEL.DEVICE cpu")
-    if count == 0:
-        cfg.MODEL.DEVICE = "cpu"
-        return [f"no CUDA GPU here: on the CPU, {torch.get_num_threads()} threads"]
-    return []
+    note = choose_device(read.cfg, asked="MODEL.DEVICE" in read.explicit)
+    return [note] if note else []
 
 
 def _choose_trained(cfg: CfgNode, read: ReadConfig, output: Path) -> None:
@@ -170,12 +163,14 @@ def _seed(options: RunOptions, output: Path) -> int:
 
 def _open_folder(cfg: CfgNode, options: RunOptions, output: Path) -> None:
     """The run's folder with its log and settled config; a folder that holds a run is not begun anew unasked."""
-    if comm.is_main_process() and not options.eval_only and not options.resume and (output / LAST).exists():
+    there = [output / name for name in (LAST, FINAL) if (output / name).exists()]
+    if comm.is_main_process() and not options.eval_only and not options.resume and there:
         if not options.overwrite:
             raise ValueError(
                 f"{output} holds a run: go on with --resume, begin anew with --overwrite, or choose --output"
             )
-        (output / LAST).unlink()
+        for path in there:
+            path.unlink()
     output.mkdir(parents=True, exist_ok=True)
     main = comm.is_main_process()
     set_up_logs(output / "log.txt" if main else None, quiet=not main)

@@ -1,0 +1,252 @@
+"""tools/train_net.py as a user meets it: a run that ends, one that is killed and goes on, and every bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.modeling import build_model
+from made_data import SMALL, write_config, write_rectangles
+
+import resnet_backbone as rb
+from resnet_backbone.detection.training.config import read_config
+from resnet_backbone.detection.training.launch import guarded
+from resnet_backbone.detection.training.run import RunOptions, run
+from resnet_backbone.engine.jsonlog import read_json_lines
+from resnet_backbone.weights.files import read_weights, write_weights
+from resnet_backbone.weights.record import WeightRecord
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    return write_rectangles(tmp_path / "rectangles")
+
+
+def options(tmp_path, data, *pairs, text=SMALL, **more) -> RunOptions:
+    config = write_config(tmp_path, text)
+    return RunOptions(config, ("DATA.ROOT", str(data), *pairs), tmp_path / "run", **more)
+
+
+def command(tmp_path, data, *pairs) -> list[str]:
+    tool = [sys.executable, str(ROOT / "tools" / "train_net.py"), "--config", str(write_config(tmp_path))]
+    return [*tool, "--output", str(tmp_path / "run"), *pairs, "DATA.ROOT", str(data)]
+
+
+def patched_run(words: list[str], body: str) -> subprocess.CompletedProcess[str]:
+    """The tool in a process whose `Loop.save` has another body."""
+    code = (
+        "import os, signal; from resnet_backbone.detection.training import loop; save = loop.Loop.save\n"
+        f"def other(self):\n{body}\nloop.Loop.save = other\n"
+        "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    return subprocess.run([words[0], "-c", code, *words[1:]], capture_output=True, text=True)
+
+
+def said_by(capsys, chosen: RunOptions) -> str:
+    capsys.readouterr()
+    assert guarded(chosen) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]  # behind the progress lines
+    assert error.startswith("error: ") and "Traceback" not in error
+    return error
+
+
+def test_a_run_leaves_everything_that_it_says(tmp_path, data, capsys):
+    results = run(options(tmp_path, data))
+    folder, said = tmp_path / "run", capsys.readouterr().out
+    assert set(results) == {"rectangles_test"} or set(results) == {"train_test"}
+    name = next(iter(results))
+    assert {"AP", "AP50", "AP-wide"} <= set(results[name]["bbox"]) and "AP50" in results[name]["voc"]
+    for part in ("config.yaml", "metrics.jsonl", "log.txt", "last.pth", "model_final.pth", f"pictures/{name}.jpg",
+                 f"evaluation/{name}/coco_instances_results.json", f"evaluation/{name}/metrics.json"):  # fmt: skip
+        assert (folder / part).is_file(), part
+    assert len(list((folder / "pictures" / name).glob("*.jpg"))) == 2 and list((folder / "tensorboard").iterdir())
+    for place in ("model_final.pth", "pictures", "evaluation", "config.yaml", "tools/predict.py --weights"):
+        assert place in said
+    lines = list(read_json_lines(folder / "metrics.jsonl"))
+    assert lines[0]["iteration"] == 4 and lines[0]["loss"] > 0 and "bbox/AP50" in lines[-1]
+    settled = read_config(folder / "config.yaml").cfg
+    assert settled.DATA.CLASSES == ["wide", "tall"] and settled.MODEL.ROI_HEADS.NUM_CLASSES == 2
+    assert settled.DATA.CATEGORY_IDS == [1, 2]
+
+
+def test_the_final_weights_load_strictly_and_by_the_stock_checkpointer(tmp_path, data):
+    run(options(tmp_path, data))
+    file, cfg = tmp_path / "run" / "model_final.pth", read_config(tmp_path / "run" / "config.yaml").cfg
+    record = read_weights(file).record
+    assert record.variant == "resnet18" and record.channel_order == "BGR" and not record.assumed
+    ours, stock = build_model(cfg), build_model(cfg)
+    rb.load_weights(ours, file)
+    DetectionCheckpointer(stock).load(str(file))
+    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), stock.state_dict().values()))
+    again = run(options(tmp_path, data, eval_only=True))
+    metrics = json.loads(next((tmp_path / "run" / "evaluation").glob("*/metrics.json")).read_text())
+    assert next(iter(again.values()))["bbox"]["AP50"] == pytest.approx(metrics["bbox"]["AP50"], abs=1e-3)
+
+
+@pytest.mark.parametrize("at", [1, 3, 5])
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path, data, at):
+    longer = ("SOLVER.MAX_ITER", "6", "SOLVER.CHECKPOINT_PERIOD", "1", "SOLVER.STEPS", "(4,)")
+    run(RunOptions(write_config(tmp_path), ("DATA.ROOT", str(data), *longer), tmp_path / "whole"))
+    dying = f"    save(self)\n    self.iteration == {at} and os.kill(os.getpid(), signal.SIGKILL)"
+    done = patched_run(command(tmp_path, data, *longer), dying)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (tmp_path / "run" / "model_final.pth").exists()
+    run(options(tmp_path, data, *longer, resume=True))
+    one, other = (read_weights(tmp_path / f / "model_final.pth").state for f in ("whole", "run"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    states = [torch.load(tmp_path / f / "last.pth", weights_only=True) for f in ("whole", "run")]
+    moments = [s["optimizer"]["state"] for s in states]
+    assert all(torch.equal(moments[0][i]["momentum_buffer"], moments[1][i]["momentum_buffer"]) for i in moments[0])
+    assert states[0]["scheduler"] == states[1]["scheduler"] and states[1]["iteration"] == 6
+
+
+def test_sigterm_saves_and_says_how_to_go_on(tmp_path, data):
+    process = subprocess.Popen(
+        command(tmp_path, data, "SOLVER.MAX_ITER", "100000", "SOLVER.CHECKPOINT_PERIOD", "100000"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    metrics, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 120
+    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130 and "saved in" in error and "go on with --resume" in error, error
+    assert torch.load(tmp_path / "run" / "last.pth", weights_only=True)["iteration"] >= 20
+
+
+def test_a_run_is_neither_overwritten_nor_changed_half_way(tmp_path, data, capsys):
+    run(options(tmp_path, data))
+    assert "go on with --resume, begin anew with --overwrite" in said_by(capsys, options(tmp_path, data))
+    error = said_by(capsys, options(tmp_path, data, "SOLVER.MAX_ITER", "9", resume=True))
+    assert "the run was begun with SOLVER.MAX_ITER 4, now it is 9" in error
+    run(options(tmp_path, data, overwrite=True))
+
+
+def test_a_loss_that_is_no_number_names_rate_and_images(tmp_path, data, capsys):
+    error = said_by(capsys, options(tmp_path, data, "SOLVER.BASE_LR", "1e30", "SOLVER.MAX_ITER", "40"))
+    assert "no numbers at iteration" in error or "the loss is" in error
+    assert ".png" in error and "lower SOLVER.BASE_LR" in error
+
+
+def test_bad_settings_are_one_sentence_before_the_first_iteration(tmp_path, data, capsys):
+    def said(*pairs: str, **more) -> str:
+        return said_by(capsys, options(tmp_path, data, *pairs, **more))
+
+    assert "did you mean 'SOLVER.MAX_ITER'" in said("SOLVER.MAXITER", "3")
+    error = said("MODEL.ROI_HEADS.NUM_CLASSES", "5")
+    assert "MODEL.ROI_HEADS.NUM_CLASSES: 5, but the data have 2 classes (wide, tall)" in error
+    if not torch.cuda.is_available():
+        assert "no CUDA GPU; use MODEL.DEVICE cpu" in said("MODEL.DEVICE", "cuda")
+        assert "--num-gpus 2: this machine has 0 CUDA GPUs" in said(gpus=2)
+    assert "no folder" in said("DATA.ROOT", str(tmp_path / "nowhere"))
+    assert "holds no model_final.pth" in said(eval_only=True)
+    assert "SOLVER.OPTIMIZER: 'Adam' is neither" in said("SOLVER.OPTIMIZER", "Adam")
+    assert "MODEL.RESNETS.NORM is FrozenBN" in said("MODEL.RESNETS.NORM", "FrozenBN")
+    assert "no data set 'coco_2017_trian'; did you mean 'coco_2017_train" in said(
+        "DATA.ROOT", "", "DATASETS.TRAIN", "coco_2017_trian"
+    )
+    error = said("DATA.ROOT", "", "DATASETS.TRAIN", "voc_2007_train", "DATASETS.TEST", "voc_2007_val")
+    assert "set DETECTRON2_DATASETS" in error or "MODEL.ROI_HEADS" in error
+
+
+def test_bad_data_are_one_sentence_before_the_first_iteration(tmp_path, data, capsys):
+    content = json.loads((data / "train.json").read_text())
+
+    def said(**changes) -> str:
+        root = tmp_path / f"data{len(list(tmp_path.iterdir()))}"
+        shutil.copytree(data, root)
+        (root / "train.json").write_text(json.dumps({**content, **changes}))
+        return said_by(capsys, options(tmp_path, root))
+
+    assert "has an object to train on" in said(annotations=[])
+    assert "has no images" in said(images=[], annotations=[])
+    stranger = [{**content["images"][0], "file_name": "gone.png"}]
+    assert "gone.png: annotated, but there is no such file" in said(images=stranger)
+    broken = tmp_path / "broken"
+    shutil.copytree(data, broken)
+    whole = (broken / "images" / "2.png").read_bytes()
+    (broken / "images" / "2.png").write_bytes(whole[: len(whole) // 2])
+    assert "2.png: not readable as an image" in said_by(capsys, options(tmp_path, broken))
+
+
+def test_boxes_outside_or_of_no_size_are_told_of_and_survived(tmp_path, data, capsys):
+    content = json.loads((data / "train.json").read_text())
+    content["annotations"][0]["bbox"] = [500, 500, 10, 10]
+    content["annotations"][2]["bbox"] = [5, 5, 0, 8]
+    content["annotations"].append({**content["annotations"][3], "id": 99, "image_id": 77})
+    (data / "train.json").write_text(json.dumps(content))
+    assert guarded(options(tmp_path, data)) == 0
+    said = capsys.readouterr().out
+    assert "1 boxes lie outside their image" in said and "1 boxes have no width or height" in said
+    assert "1 annotations without their image left out" in said
+
+
+def test_an_image_that_breaks_later_is_named_not_a_traceback(tmp_path, data, capsys, monkeypatch):
+    from resnet_backbone.detection.training import run as module
+
+    def spoil(*arguments):
+        (data / "images" / "1.png").write_bytes(b"not an image any more")
+        return training_records(*arguments)
+
+    training_records = module.training_records
+    monkeypatch.setattr(module, "training_records", spoil)
+    error = said_by(capsys, options(tmp_path, data, "DATALOADER.NUM_WORKERS", "1"))
+    assert "1.png: cannot be trained on" in error
+
+
+def weights_file(path: Path, name: str = "resnet18") -> Path:
+    net = rb.build(name, num_classes=3)
+    return write_weights(path, net.state_dict(), WeightRecord("resnet_backbone", "made", name))
+
+
+def test_weights_of_another_depth_or_cut_off_are_refused(tmp_path, data, capsys):
+    deep = weights_file(tmp_path / "deep.safetensors", "resnet34")
+    error = said_by(capsys, options(tmp_path, data, "MODEL.WEIGHTS", str(deep)))
+    assert "another network than the one it is for (the file is resnet34)" in error
+    cut = weights_file(tmp_path / "cut.pth")
+    cut.write_bytes(cut.read_bytes()[:100_000])
+    assert "cut.pth: damaged or truncated torch file" in said_by(
+        capsys, options(tmp_path, data, "MODEL.WEIGHTS", str(cut))
+    )
+    error = said_by(capsys, options(tmp_path, data, "MODEL.WEIGHTS", str(weights_file(tmp_path / "r18.pth")),
+                                    "MODEL.PIXEL_STD", "[2.0, 2.0, 2.0]"))  # fmt: skip
+    assert "MODEL.PIXEL_STD is [2.0, 2.0, 2.0], but the weights" in error
+
+
+def test_backbone_weights_alone_are_not_evaluated(tmp_path, data, capsys):
+    weights = weights_file(tmp_path / "r18.pth")
+    error = said_by(capsys, options(tmp_path, data, "MODEL.WEIGHTS", str(weights), eval_only=True))
+    assert "the detector's heads would stay random" in error
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, data):
+    """A file size limit stands in for a full disk: the kernel refuses the write in the middle in the same way."""
+    last = tmp_path / "run" / "last.pth"
+    filling = (
+        "    save(self)\n    import resource, os\n    size = os.path.getsize(self.output / 'last.pth') // 2\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))"
+    )
+    full = patched_run(command(tmp_path, data, "SOLVER.CHECKPOINT_PERIOD", "1"), filling)
+    assert full.returncode == 1 and full.stderr.strip().splitlines()[-1].startswith("error: "), full.stderr
+    assert "Traceback" not in full.stderr and "last.pth" in full.stderr.strip().splitlines()[-1]
+    assert torch.load(last, weights_only=True)["iteration"] == 1
+    assert not list((tmp_path / "run").glob("*.part")) and not list((tmp_path / "run").glob(".*.part"))
+
+
+def test_photographs_of_mixed_kinds_train(tmp_path, data):
+    grey = cv2.imread(str(data / "images" / "1.png"), cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(str(data / "images" / "1.png"), grey)
+    assert guarded(options(tmp_path, data, "MODEL.MASK_ON", "True", "SOLVER.OPTIMIZER", "AdamW")) == 0
+    assert os.listdir(tmp_path / "run" / "pictures")

@@ -53,7 +53,7 @@ def test_a_zoo_config_reads_as_yacs_reads_it(name):
         ("SOLVER: {MAX_ITER: true}", [], "SOLVER.MAX_ITER is True, but it must be a whole number"),
         ("- a", [], "a config is a mapping"),
         ("a: [", [], "not readable as YAML"),
-        ('A: !!python/object/apply:eval ["1"]', [], r"would run Python code \(line 1\), which is not done"),
+        ('A: !!python/object/apply:eval ["1"]', [], r"would run Python code \(line 1\), and is not run"),
         ("_BASE_: [small.yaml]", [], "small.yaml: builds on itself by _BASE_"),
         ("_BASE_: missing.yaml", [], "missing.yaml: no such config file"),
         ("{}", ["SEED"], "'SEED' has no value behind it"),

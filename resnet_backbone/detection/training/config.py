@@ -94,7 +94,7 @@ def _content(path: Path) -> dict[str, Any]:
     except yaml.constructor.ConstructorError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise ValueError(
-            f"{path}: holds a tag that would run Python code (line {line}), which is not done; write the values themselves"
+            f"{path}: holds a tag that would run Python code (line {line}), and is not run; write the values themselves"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None

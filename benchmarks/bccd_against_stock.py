@@ -1,0 +1,114 @@
+"""Fine-tuning on photographs of blood cells: ours, stock Detectron2, and a ResNet-101 grown from the ResNet-50.
+
+python -m benchmarks.bccd_against_stock --seeds 1 2
+python -m benchmarks.bccd_against_stock --who r101 --seeds 1
+
+Every run has a folder below --runs; one that is finished is not done again, so the parts can be run one by one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.record import make_entry
+from benchmarks.record import record as put
+
+CONFIG = "configs/faster_rcnn_R50_bccd.yaml"
+WEIGHTS = "weights/resnet50_pqf_fp16.pth.xz"
+SIDE, ITERATIONS = 240, 200
+SETTINGS = {
+    "INPUT.MIN_SIZE_TRAIN": SIDE, "INPUT.MIN_SIZE_TEST": SIDE, "SOLVER.MAX_ITER": ITERATIONS, "SOLVER.STEPS": "(150,)",
+    "SOLVER.WARMUP_ITERS": 50, "SOLVER.BASE_LR": 0.005, "DATALOADER.NUM_WORKERS": 0,
+}  # fmt: skip
+WHAT = {
+    "ours": "Faster R-CNN R50-FPN fine-tuned on BCCD by tools/train_net.py",
+    "stock": "The same by stock Detectron2's model, trainer and schedule: same start, images and random numbers",
+    "r101": "Faster R-CNN R101-FPN fine-tuned on BCCD; its ResNet-101 is the ResNet-50 grown by `weights deepen`",
+}
+
+
+def main() -> None:
+    """Does what is missing, then records what is there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--who", nargs="+", choices=tuple(WHAT), default=["ours", "stock"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--runs", type=Path, default=Path("runs/bccd"))
+    parser.add_argument("--only-record", action="store_true", help="run nothing")
+    arguments = parser.parse_args()
+    for seed in arguments.seeds:
+        for who in arguments.who:
+            if not arguments.only_record and not (folder(arguments.runs, who, seed) / "seconds.json").exists():
+                train(arguments.runs, who, seed)
+    for who in arguments.who:
+        record(arguments.runs, who)
+
+
+def folder(runs: Path, who: str, seed: int) -> Path:
+    """Where one run is."""
+    return runs / f"{who}-seed{seed}"
+
+
+def train(runs: Path, who: str, seed: int) -> None:
+    """One run in a process of its own."""
+    data = Path(os.environ.get("RESNET_BACKBONE_DATA", "../shared/data"))
+    output = folder(runs, who, seed)
+    weights, options = data / WEIGHTS, dict(SETTINGS)
+    if who == "r101":
+        weights = grown(data / WEIGHTS, runs)
+        options["MODEL.RESNETS.DEPTH"] = 101
+    command = (
+        [sys.executable, "-m", "benchmarks.stock_detectron2"]
+        if who == "stock"
+        else [sys.executable, "tools/train_net.py", "--overwrite"]
+    )
+    command += ["--config", CONFIG, "--output", str(output), "MODEL.WEIGHTS", str(weights), "SEED", str(seed)]
+    command += [str(part) for pair in options.items() for part in pair]
+    began = time.monotonic()
+    subprocess.run(command, check=True, env={**os.environ, "DETECTRON2_DATASETS": str(data.resolve())})
+    (output / "seconds.json").write_text(json.dumps(round(time.monotonic() - began)))
+
+
+def grown(weights: Path, runs: Path) -> Path:
+    """The ResNet-101 that computes what the ResNet-50 computes; made once."""
+    from resnet_backbone.weights.deepen import deepen
+
+    target = runs / "R101_from_R50.safetensors"
+    if not target.exists():
+        deepen(weights, target, "resnet101")
+    return target
+
+
+def record(runs: Path, who: str) -> None:
+    """Writes the entry of all finished runs."""
+    found = []
+    for path in sorted(runs.glob(f"{who}-seed*/evaluation/bccd_test/metrics.json")):
+        output = path.parents[2]
+        if not (output / "seconds.json").exists():
+            continue
+        numbers = json.loads(path.read_text())
+        box = numbers["bbox"]
+        found.append({
+            "seed": int(output.name.rpartition("seed")[2]),
+            **{key: box[key] for key in ("AP", "AP50", "AP75", "APs", "APm", "APl")},
+            "voc_AP50": numbers["voc"]["AP50"], "iterations": ITERATIONS, "side": SIDE,
+            "seconds": json.loads((output / "seconds.json").read_text()),
+        })  # fmt: skip
+    if not found:
+        return
+    put(make_entry(
+        f"bccd-{who}", WHAT[who], f"python -m benchmarks.bccd_against_stock --who {who} --seeds "
+        + " ".join(str(run["seed"]) for run in found), found,
+        settings={"config": CONFIG, "weights": WEIGHTS, **SETTINGS}, seeds=[run["seed"] for run in found],
+        note="BCCD trainval (292 photographs) to test (72), a short schedule at a small size on a CPU; other work ran "
+        "beside it, so its seconds are no measure of speed",
+    ))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -204,6 +204,15 @@ def with_ours(cfg):
     return cfg
 
 
+@pytest.mark.parametrize("width", [16, 32, 96])
+def test_basic_blocks_have_the_width_that_is_asked_for(width):
+    cfg = with_ours(config("FPN", depth=18, STEM_OUT_CHANNELS=32, RES2_OUT_CHANNELS=width))
+    shapes = build_backbone(cfg, ShapeSpec(channels=3)).bottom_up.output_shape()
+    assert {name: shape.channels for name, shape in shapes.items()} == {
+        f"res{stage}": width * 2 ** (stage - 2) for stage in (2, 3, 4, 5)
+    }
+
+
 @pytest.mark.parametrize(
     ("resnets", "message"),
     [

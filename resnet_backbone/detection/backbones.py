@@ -10,6 +10,7 @@ from detectron2.modeling.backbone import Backbone
 
 from resnet_backbone.detection.load_guard import guard_loading
 from resnet_backbone.models.build import network_config
+from resnet_backbone.models.fast import speed_up
 from resnet_backbone.models.network import NetworkConfig
 from resnet_backbone.models.resnet import ResNet
 from resnet_backbone.models.vgg import VGG
@@ -41,16 +42,26 @@ class VGGBackbone(VGG, Backbone):
 
 
 def residual_backbone(
-    name: str, *, out_features: Sequence[str], norm: Any = "FrozenBN", freeze_at: int = 2, **options: Any
+    name: str,
+    *,
+    out_features: Sequence[str],
+    norm: Any = "FrozenBN",
+    freeze_at: int = 2,
+    fold_norms: bool = False,
+    channels_last: bool = False,
+    compile: bool = False,
+    **options: Any,
 ) -> ResidualBackbone | VGGBackbone:
     """A backbone from Python or LazyConfig: `L(residual_backbone)(name="resnet50", out_features=[...])`.
 
     Args:
         name, out_features, norm, freeze_at, options: as `network_config` takes them; the defaults of norm and
             freeze_at are Detectron2's for fine-tuning.
+        fold_norms, channels_last, compile: as `speed_up` takes them.
 
     Raises:
-        ValueError: what `network_config` refuses.
+        ValueError: what `network_config` or `speed_up` refuses.
     """
     config = network_config(name, out_features=out_features, norm=norm, freeze_at=freeze_at, **options)
-    return VGGBackbone(config) if config.variant.family == "vgg" else ResidualBackbone(config)
+    backbone = VGGBackbone(config) if config.variant.family == "vgg" else ResidualBackbone(config)
+    return speed_up(backbone, fold_norms=fold_norms, channels_last=channels_last, compile=compile)

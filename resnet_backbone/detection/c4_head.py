@@ -6,8 +6,9 @@ from typing import Any
 
 from detectron2.modeling.roi_heads import Res5ROIHeads
 
-from resnet_backbone.detection.from_config import residual_config
+from resnet_backbone.detection.from_config import fast_settings, residual_config
 from resnet_backbone.detection.load_guard import guard_loading
+from resnet_backbone.models.fast import speed_up
 from resnet_backbone.models.resnet import Stage, make_stage
 
 
@@ -23,5 +24,8 @@ class ResidualRes5ROIHeads(Res5ROIHeads):  # type: ignore[misc]
         config = residual_config(cfg, 3, out_features=("res5",), freeze_at=0)
         in_channels = config.res2_out_channels * 4
         res5 = make_stage(config, 3, in_channels)
+        settings = fast_settings(cfg)
+        frozen = cfg.MODEL.RESNETS.NORM == "FrozenBN"
+        speed_up(res5, fold_norms=settings["fold_norms"] and frozen, channels_last=settings["channels_last"])
         guard_loading(res5, f"res5 of {config.variant.name} in the region head")
         return res5, in_channels * 2

@@ -19,6 +19,19 @@ def option(cfg: Any, key: str, default: Any) -> Any:
     return cfg.MODEL.get("RESIDUAL", {}).get(key, default)
 
 
+def fast_settings(cfg: Any) -> dict[str, bool]:
+    """FOLD_NORMS, CHANNELS_LAST and COMPILE as `speed_up` takes them; all False unless MODEL.RESIDUAL says otherwise.
+
+    Raises:
+        ValueError: a value that is neither True nor False.
+    """
+    values = {key: option(cfg, key, False) for key in ("FOLD_NORMS", "CHANNELS_LAST", "COMPILE")}
+    for key, value in values.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"MODEL.RESIDUAL.{key} {value!r}: use True or False")
+    return {key.lower(): value for key, value in values.items()}
+
+
 def norm_of(name: str) -> Norm:
     """Our norm, or Detectron2's for the names that only it has (naiveSyncBN, LN, ...)."""
     return name if name in OURS else lambda channels: get_norm(name, channels)
@@ -40,9 +53,10 @@ def residual_config(cfg: Any, channels: int, *, out_features: tuple[str, ...], f
             "deformable convolution; set it to [False, False, False, False] or use build_resnet_backbone"
         )
     basic = depth < 50
-    if basic and keys.RES2_OUT_CHANNELS != 64:
+    if basic and keys.RES2_OUT_CHANNELS == 256:  # Detectron2's default, which is a bottleneck's
         raise ValueError(
-            f"MODEL.RESNETS.RES2_OUT_CHANNELS {keys.RES2_OUT_CHANNELS}: ResNet-{depth} has basic blocks; set it to 64"
+            f"MODEL.RESNETS.RES2_OUT_CHANNELS 256: ResNet-{depth} has basic blocks; set it to 64, or to another "
+            "width for a narrower or wider network"
         )
     widths: dict[str, Any] = {} if basic else {"groups": keys.NUM_GROUPS, "width_per_group": keys.WIDTH_PER_GROUP}
     if basic and keys.NUM_GROUPS != 1:

@@ -41,7 +41,8 @@ class FrozenBatchNorm2d(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """N, C, H, W to the same shape and type."""
-        if x.requires_grad:
+        # A trace is one graph, whether or not its maker had gradients on.
+        if x.requires_grad and not torch.jit.is_tracing():  # type: ignore[attr-defined]
             # F.batch_norm would keep memory for gradients of weight and bias, which nobody asks for.
             scale, shift = self.scale_and_shift()
             return x * scale.reshape(1, -1, 1, 1).to(x.dtype) + shift.reshape(1, -1, 1, 1).to(x.dtype)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from resnet_backbone.api import build
     from resnet_backbone.detection.prepare import prepare
+    from resnet_backbone.detection.torchvision import torchvision_detector
     from resnet_backbone.models.variants import list_variants
     from resnet_backbone.weights.errors import WeightsError
     from resnet_backbone.weights.load import load_weights
@@ -24,10 +25,19 @@ _HOMES = {
     "list_variants": ("resnet_backbone.models.variants", "list_variants"),
     "load_weights": ("resnet_backbone.weights.load", "load_weights"),
     "prepare": ("resnet_backbone.detection.prepare", "prepare"),
+    "torchvision_detector": ("resnet_backbone.detection.torchvision", "torchvision_detector"),
     "WeightsError": ("resnet_backbone.weights.errors", "WeightsError"),
 }
 
-__all__ = ["WeightsError", "build", "list_variants", "load_weights", "prepare", "register_detectron2"]
+__all__ = [
+    "WeightsError",
+    "build",
+    "list_variants",
+    "load_weights",
+    "prepare",
+    "register_detectron2",
+    "torchvision_detector",
+]
 
 
 def __getattr__(name: str) -> Any:

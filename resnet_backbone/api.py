@@ -9,6 +9,7 @@ from typing import Any
 from resnet_backbone.models.build import build_network
 from resnet_backbone.models.network import Network
 from resnet_backbone.models.variants import find_variant
+from resnet_backbone.weights.compare import settled_options
 from resnet_backbone.weights.load import load_weights, read_source
 
 logger = logging.getLogger(__name__)
@@ -30,13 +31,6 @@ def build(name: str, *, weights: str | Path | None = None, **options: Any) -> Ne
     if weights is None:
         return build_network(name, **options)
     source = read_source(weights)
-    variant, record = find_variant(name), source.record
-    if variant.block == "bottleneck" and record.stride_in_1x1 is not None:
-        options.setdefault("stride_in_1x1", record.stride_in_1x1)
-    if record.shortcut is not None and variant.family != "vgg" and variant.shortcut != "none":
-        options.setdefault("shortcut", record.shortcut)
-        options.setdefault("pad_before", record.pad_before)
-    options.setdefault("norm_eps", record.eps)
-    network = build_network(name, **options)
+    network = build_network(name, **settled_options(find_variant(name), source.record, options))
     logger.info("%s", load_weights(network, source))
     return network

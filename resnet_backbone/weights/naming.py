@@ -11,6 +11,7 @@ import torch
 from resnet_backbone.models.variants import Variant, find_variant, list_variants
 from resnet_backbone.models.vgg import WIDTHS
 from resnet_backbone.weights.errors import WeightsError
+from resnet_backbone.weights.torchvision_detectors import BODY, rename_detector, split_body
 
 NORM_KEYS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 # Keys of other stems and blocks that carry torchvision's names but are other networks.
@@ -39,10 +40,13 @@ class Renamed:
 def detect(keys: Iterable[str]) -> str:
     """Whose names these are: one of `record.NAMINGS`; full Detectron2 detectors are "detectron2".
 
+    A detector of torchvision's kind is what its backbone is: "torchvision", or "resnet_backbone" for ours.
+
     Raises:
         WeightsError: nobody's that we know, or a network that the family cannot hold.
     """
     names = [key.removeprefix("module.") for key in keys]
+    names = [name.removeprefix(BODY) for name in names if name.startswith(BODY)] or names
     for pattern, what in FOREIGN.items():
         if any(re.search(pattern, name) for name in names) and any(n.startswith("layer1.") for n in names):
             raise WeightsError(f"these weights belong to a network with {what}, which is none of the family")
@@ -81,6 +85,8 @@ def to_ours(state: Mapping[str, torch.Tensor], naming: str | None = None) -> Ren
     else:
         rename = {"torchvision": _from_torchvision, "timm": _from_torchvision, "cifar": _from_torchvision,
                   "caffe2": _from_caffe2}.get(naming, lambda key: key)  # fmt: skip
+    if any(key.startswith(BODY) for key in stripped):
+        rename = rename_detector(rename, stripped)
     ours: dict[str, torch.Tensor] = {}
     dropped: dict[str, str] = {}
     for key, value in stripped.items():
@@ -102,6 +108,11 @@ def from_ours(state: Mapping[str, torch.Tensor], naming: str) -> dict[str, torch
     """
     if naming in ("resnet_backbone", "detectron2"):
         return dict(state)
+    body, around = split_body(state)
+    if body and naming == "torchvision":
+        return {**{BODY + key: value for key, value in from_ours(body, naming).items()}, **around}
+    if body:
+        raise WeightsError(f"{naming} has no names for a torchvision detector; write torchvision's or ours")
     if any(key.startswith("conv1_1.") for key in state):
         if naming == "caffe2":
             raise WeightsError("there is no Caffe2 naming for VGG here; write torchvision's or ours")

@@ -18,7 +18,7 @@ logger = logging.getLogger("detectron2.resnet_backbone")
 
 
 def prepare(cfg: Any, *, explicit: Collection[str] = ()) -> WeightRecord | None:
-    """Applies the record of MODEL.WEIGHTS to a Detectron2 config: its input (mean, deviation, channel order) and network.
+    """Applies the record of MODEL.WEIGHTS to a Detectron2 config: pixel mean, deviation, channel order, network.
 
     Call it after merging files and options, and before building the model. A key that has another value than
     Detectron2's default counts as set by the user.

@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 from resnet_backbone.demo.contours import CLUTTER, SHAPES, place
 from resnet_backbone.demo.scenes import CLASSES, HIDDEN, draw_scene
 from resnet_backbone.demo.shapes import ShapesConfig, cut, scene, write_shapes
+from resnet_backbone.demo.textures import PATTERNS, texture
 from resnet_backbone.images.decode import read_image
 
 CONFIG = ShapesConfig(train=30, val=12, seed=3)
@@ -93,8 +94,8 @@ def test_the_voc_twin_says_the_same(shapes, coco):
             x, y, w, h = (int(v) for v in a["bbox"])
             wanted.append((CLASSES[a["category_id"] - 1], x + 1, y + 1, x + w, y + h))
         assert boxes == wanted
-        assert read_image(shapes / "JPEGImages" / tree.findtext("filename")).shape == (160, 160, 3)
-        assert all(1 <= x0 <= x1 <= 160 and 1 <= y0 <= y1 <= 160 for _, x0, y0, x1, y1 in boxes)
+        assert read_image(shapes / "JPEGImages" / tree.findtext("filename")).shape == (128, 128, 3)
+        assert all(1 <= x0 <= x1 <= 128 and 1 <= y0 <= y1 <= 128 for _, x0, y0, x1, y1 in boxes)
 
 
 def test_every_class_occurs_with_small_and_large_objects():
@@ -106,7 +107,30 @@ def test_every_class_occurs_with_small_and_large_objects():
             sides.append(np.sqrt(thing.full_area))
     assert set(seen) == set(range(len(CLASSES)))
     assert min(seen.values()) > 0.5 * max(seen.values())
-    assert np.percentile(sides, 10) < 16 and np.percentile(sides, 90) > 45
+    assert np.percentile(sides, 10) < 19 and np.percentile(sides, 90) > 45
+
+
+def test_colour_says_nothing_about_the_class():
+    colours = [[] for _ in CLASSES]
+    for index in range(400):
+        drawn = draw_scene(np.random.default_rng([5, index]))
+        for thing in drawn.objects:
+            if not thing.crowd:
+                colours[thing.label].append(drawn.image[thing.mask].mean(axis=0))
+    for channel in range(3):
+        values = [np.array(one)[:, channel] for one in colours]
+        spread = np.std(np.concatenate(values))
+        errors = [spread / np.sqrt(len(one)) for one in values]
+        means = [one.mean() for one in values]
+        assert np.ptp(means) < 5 * max(errors), means
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_texture_has_both_colours_unless_it_is_plain(pattern):
+    drawn = texture(90, 70, pattern, np.random.default_rng(1))
+    assert drawn.shape == (90, 70) and drawn.dtype == np.float32
+    assert drawn.min() == 0.0 and drawn.max() == (0.0 if pattern == "plain" else 1.0)
+    assert pattern == "plain" or 0.1 < drawn.mean() < 0.9
 
 
 def test_a_ring_has_a_hole_and_areas_are_those_of_the_outlines():

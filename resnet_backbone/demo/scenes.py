@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_backbone.demo.contours import CLUTTER, SHAPES, Curve, place
+from resnet_backbone.demo.textures import background, surface
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 CLASSES = tuple(SHAPES)
-SMALLEST, LARGEST = 12, 100
+SMALLEST, LARGEST = 18, 80
 """Longer side of an object in pixels, drawn log-uniformly."""
 HIDDEN = 0.3
 """An object with a smaller part of its area in sight is not asked for: it becomes an ignored (crowd) region."""
@@ -110,77 +111,12 @@ def _coverage(
     return alpha.astype(np.float32) / np.float32(255), edge.astype(np.float32) / np.float32(255)
 
 
-def surface(alpha: NDArray[np.float32], rng: np.random.Generator, light: float) -> NDArray[np.float32]:
-    """A texture of two colours over the window of `alpha`, shaded as if softly rounded and lit from `light`."""
-    height, width = alpha.shape
-    first, second = _colour(rng, (35, 90), (15, 70)), _colour(rng, (20, 92), (5, 65))
-    mix = texture(height, width, rng)[..., None]
-    colour = first + (second - first) * mix * np.float32(rng.uniform(0.35, 0.9))
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
-    slope = x * np.cos(light) + y * np.sin(light)
-    rounded = cv2.GaussianBlur(alpha, (0, 0), max(1.0, 0.07 * min(height, width)))
-    shade = (1.0 + 0.16 * slope) * (0.7 + 0.36 * rounded)
-    return np.clip(colour * shade[..., None], 0, 255).astype(np.float32)
-
-
-def texture(height: int, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """One of seven patterns, H,W in 0..1, with a period and an angle of its own."""
-    kind = rng.integers(7)
-    period = rng.uniform(3.5, 4.5 + 0.22 * min(height, width))
-    angle = rng.uniform(0, np.pi)
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    u = (x * np.cos(angle) + y * np.sin(angle)) * (2 * np.pi / period)
-    v = (y * np.cos(angle) - x * np.sin(angle)) * (2 * np.pi / period)
-    if kind == 0:
-        return np.zeros((height, width), np.float32)
-    if kind == 1:  # stripes
-        wave = np.sin(u)
-    elif kind == 2:  # checks
-        wave = np.sin(u) * np.sin(v) * 2
-    elif kind == 3:  # dots
-        wave = (np.cos(u) + np.cos(v)) - 0.6
-    elif kind == 4:  # waves
-        wave = np.sin(u + 1.2 * np.sin(v))
-    elif kind == 5:  # circles round a corner
-        wave = np.sin(np.hypot(u, v))
-    else:  # speckle
-        wave = _noise(height, width, period, rng)
-    return np.clip(0.5 + wave.astype(np.float32) * 1.6, 0, 1)
-
-
-def background(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
-    """Two muted colours mixed by soft clouds, sometimes with a faint weave over them."""
-    first, second = _colour(rng, (35, 95), (2, 30)), _colour(rng, (30, 90), (2, 30))
-    clouds = sum(_noise(size, size, size / scale, rng) / weight for scale, weight in ((2, 1), (5, 2), (14, 4)))
-    mix = np.clip(0.5 + 0.45 * np.asarray(clouds), 0, 1)[..., None]
-    canvas = first + (second - first) * mix
-    if rng.random() < 0.6:
-        canvas = canvas * (1 + np.float32(rng.uniform(-0.22, 0.22)) * (texture(size, size, rng)[..., None] - 0.5))
-    return np.clip(canvas, 0, 255).astype(np.float32)
-
-
-def _noise(height: int, width: int, period: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Smooth noise, about -1..1, with features of `period` pixels."""
-    rows, columns = int(height / period) + 3, int(width / period) + 3
-    coarse = rng.uniform(-1, 1, (rows, columns)).astype(np.float32)
-    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
-
-
-def _colour(
-    rng: np.random.Generator, lightness: tuple[float, float], chroma: tuple[float, float]
-) -> NDArray[np.float32]:
-    """A random RGB colour 0..255 by CIE lightness and chroma, so that no hue glares."""
-    hue, strength = rng.uniform(0, 2 * np.pi), rng.uniform(*chroma)
-    lab = np.array([[[rng.uniform(*lightness), strength * np.cos(hue), strength * np.sin(hue)]]], np.float32)
-    return np.asarray(cv2.cvtColor(lab, cv2.COLOR_Lab2RGB)[0, 0], np.float32) * 255
-
-
-def draw_scene(rng: np.random.Generator, size: int = 160) -> Scene:
-    """One scene of `size` x `size` pixels with 2 to 8 objects, clutter below and above them, perhaps a crowd."""
+def draw_scene(rng: np.random.Generator, size: int = 128) -> Scene:
+    """One scene of `size` x `size` pixels with 1 to 5 objects, clutter below and above them, perhaps a crowd."""
     painter = _Painter(rng, size)
-    for _ in range(rng.integers(2, 6)):
-        _paint_clutter(painter, rng.uniform(15, 70))
-    sizes = np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST), rng.integers(2, 9)))
+    for _ in range(rng.integers(1, 4)):
+        _paint_clutter(painter, rng.uniform(15, 60))
+    sizes = np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST), rng.integers(1, 6)))
     objects: list[SceneObject] = []
     crowded = rng.random() < 0.12
     if crowded:
@@ -193,7 +129,7 @@ def draw_scene(rng: np.random.Generator, size: int = 160) -> Scene:
         area = painter.paint(curves, len(objects))
         objects.append(SceneObject(label, np.zeros((0, 0), bool), area, truncated=outside))
     for _ in range(rng.integers(0, 3)):
-        _paint_clutter(painter, rng.uniform(15, 45))
+        _paint_clutter(painter, rng.uniform(15, 40))
     return Scene(_develop(painter.canvas, rng), _settle(objects, painter.owner))
 
 
@@ -205,14 +141,15 @@ def _paint_clutter(painter: _Painter, side: float) -> None:
 
 
 def _paint_crowd(painter: _Painter, owner: int) -> SceneObject:
-    """A dozen or more small ones of one class, close together: one crowd region, as COCO has them."""
+    """A dozen or so small ones of one class, close together: one crowd region, as COCO has them."""
     rng = painter.rng
     label = int(rng.integers(len(CLASSES)))
     middle = rng.uniform(25, painter.size - 25, 2)
     area = 0.0
-    for _ in range(rng.integers(12, 22)):
-        x, y = middle + rng.normal(0, 1, 2) * (17, 11)
-        area += painter.paint(place(SHAPES[CLASSES[label]](), rng, rng.uniform(9, 14), (x, y)), owner)
+    for _ in range(rng.integers(10, 18)):
+        x, y = middle + rng.normal(0, 1, 2) * (14, 9)
+        curves = place(SHAPES[CLASSES[label]](), rng, rng.uniform(9, 14), (x, y))
+        area += painter.paint(curves, owner)
     return SceneObject(label, np.zeros((0, 0), bool), area, crowd=True)
 
 

@@ -26,7 +26,7 @@ from pycocotools import mask as coco_mask
 from resnet_backbone.demo.scenes import CLASSES, Image, Scene, SceneObject, draw_scene
 
 _MARKER = "shapes.json"
-_VERSION = 1
+_VERSION = 2
 _SPLITS = ("train", "val")
 
 
@@ -42,9 +42,9 @@ class ShapesConfig:
         seed: everything follows from it.
     """
 
-    train: int = 1200
+    train: int = 2400
     val: int = 200
-    size: int = 160
+    size: int = 128
     crop_size: int = 64
     seed: int = 0
 

@@ -55,6 +55,9 @@ def deepen(source: str | Path, output: str | Path, to: str, *, seed: int = 0) ->
         last = "conv3.weight" if large.block == "bottleneck" else "conv2.weight"
         if key.endswith(f".{last}") and not _is_old(key, small.depths):
             grown[key] = torch.zeros_like(grown[key])
+    # A file of one type stays one: the added tensors take the type of the old ones.
+    dtype = read.state["stem.conv1.weight"].dtype
+    grown = {key: value.to(dtype) if value.is_floating_point() else value for key, value in grown.items()}
     added = sum(large.depths) - sum(small.depths)
     note = f"grown from {small.name} by deepen: {added} identity blocks added, not trained as a {to}"
     record = replace(

@@ -1,0 +1,126 @@
+"""The paper's numbers beside ours: theirs are typed here, ours come from `results.json` alone, or are "not run".
+
+Entries called `reproduction-...` hold ours. A run stands beside the row of the same `experiment` and `network`, and has
+the row's keys, in the paper's units: errors in percent, AP in percent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.record import Run
+from benchmarks.tables import NOT_RUN, Entries, Table, markdown, sources, spread, title
+
+TENCROP, SCALES = "10-crop", "multi-scale, single model"
+CIFAR = "CIFAR-10"
+VOC07, VOC12 = "VOC 07 test", "VOC 12 test"
+COCO, TESTDEV = "COCO, train to val", "COCO, trainval to test-dev"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of one of the paper's tables.
+
+    Attributes:
+        network: a name of `list_variants()`, with the shortcut option or the gains behind it.
+        paper: key of a run: the printed value.
+        digits: behind the decimal point, as printed.
+        printed: where the paper prints more than one value, as it does.
+    """
+
+    experiment: str
+    network: str
+    paper: Mapping[str, float]
+    digits: int = 1
+    printed: Mapping[str, str] = field(default_factory=dict)
+
+
+def _errors(test: str, values: Sequence[tuple[str, float, float | None]]) -> tuple[Row, ...]:
+    return tuple(
+        Row(test, network, {"top1_error": one} if five is None else {"top1_error": one, "top5_error": five}, 2)
+        for network, one, five in values
+    )
+
+
+IMAGENET = (
+    *_errors(TENCROP, [
+        ("plain18", 27.94, None), ("resnet18 A", 27.88, None), ("plain34", 28.54, 10.02), ("resnet34 A", 25.03, 7.76),
+        ("resnet34 B", 24.52, 7.46), ("resnet34 C", 24.19, 7.40), ("resnet50", 22.85, 6.71), ("resnet101", 21.75, 6.05),
+        ("resnet152", 21.43, 5.71), ("vgg16", 28.07, 9.33),
+    ]),
+    *_errors(SCALES, [
+        ("resnet34 B", 21.84, 5.71), ("resnet34 C", 21.53, 5.60), ("resnet50", 20.74, 5.25), ("resnet101", 19.87, 4.60),
+        ("resnet152", 19.38, 4.49),
+    ]),
+    Row("ensemble of six, test set", "ensemble", {"top5_error": 3.57}, 2),
+)  # fmt: skip
+
+CIFAR_ROWS = (
+    *(Row(CIFAR, f"cifar_resnet{n}", {"error": e}, 2) for n, e in [(20, 8.75), (32, 7.51), (44, 7.17), (56, 6.97)]),
+    Row(CIFAR, "cifar_resnet110", {"error": 6.43}, 2, {"error": "6.43 (best), 6.61 ± 0.16 over 5"}),
+    Row(CIFAR, "cifar_resnet1202", {"error": 7.93}, 2),
+)
+
+DETECTION = (
+    Row(VOC07, "vgg16", {"AP50": 73.2}),
+    Row(VOC07, "resnet101", {"AP50": 76.4}),
+    Row(VOC12, "vgg16", {"AP50": 70.4}),
+    Row(VOC12, "resnet101", {"AP50": 73.8}),
+    Row(COCO, "vgg16", {"AP50": 41.5, "AP": 21.2}),
+    Row(COCO, "resnet101", {"AP50": 48.4, "AP": 27.2}),
+    Row(COCO, "resnet101 + box refinement", {"AP50": 49.9, "AP": 29.9}),
+    Row(COCO, "resnet101 + refinement, context", {"AP50": 51.1, "AP": 30.0}),
+    Row(COCO, "resnet101 + refinement, context, multi-scale", {"AP50": 53.8, "AP": 32.5}),
+    Row(TESTDEV, "resnet101 + refinement, context", {"AP50": 53.3, "AP": 32.2}),
+    Row(TESTDEV, "resnet101 + refinement, context, multi-scale", {"AP50": 55.7, "AP": 34.9}),
+    Row(TESTDEV, "ensemble of three", {"AP50": 59.0, "AP": 37.4}),
+    Row(f"{VOC07}, from COCO", "resnet101 + all three", {"AP50": 85.6}),
+    Row(f"{VOC12}, from COCO", "resnet101 + all three", {"AP50": 83.8}),
+    Row("ImageNet DET, val2", "resnet101 + all three", {"AP50": 60.5}),
+    Row("ImageNet DET, test", "resnet101 + all three", {"AP50": 58.8}),
+    Row("ImageNet DET, val2", "ensemble of three", {"AP50": 63.6}),
+    Row("ImageNet DET, test", "ensemble of three", {"AP50": 62.1}),
+    Row("ImageNet LOC, val", "RPN", {"top5_error": 14.4}),
+    Row("ImageNet LOC, val", "RPN and R-CNN", {"top5_error": 10.6}),
+    Row("ImageNet LOC, val", "ensemble", {"top5_error": 8.9}),
+    Row("ImageNet LOC, test", "ensemble", {"top5_error": 9.0}),
+)
+NAMES = {"top1_error": "top-1 error", "top5_error": "top-5 error", "error": "error", "AP50": "AP50", "AP": "AP"}
+
+
+def _ours(entries: Entries, row: Row) -> list[Run]:
+    return [
+        run
+        for name in sorted(entries)
+        if name.startswith("reproduction-")
+        for run in entries[name].runs
+        if (run["experiment"], run["network"]) == (row.experiment, row.network)
+    ]
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    def render(entries: Entries) -> list[str]:
+        lines, used = [], set()
+        for row in rows:
+            runs = _ours(entries, row)
+            used |= {n for n, e in entries.items() if n.startswith("reproduction-") for run in runs if run in e.runs}
+            network, *rest = row.network.split(" ", 1)
+            printed = [row.printed.get(key, f"{value:.{row.digits}f}") for key, value in row.paper.items()]
+            # A run may lack a metric of its row; that number stays "not run".
+            values = [spread([run[key] for run in runs if key in run], row.digits) for key in row.paper]
+            ours = NOT_RUN if set(values) == {NOT_RUN} else " / ".join(values)
+            measured = " / ".join(NAMES[key] for key in row.paper)
+            lines.append((row.experiment, " ".join([title(network), *rest]), measured, " / ".join(printed), ours))
+        return markdown(("experiment", "network", "measured", "paper", "ours"), lines) + sources(
+            *(entries[name] for name in sorted(used))
+        )
+
+    return render
+
+
+TABLES: dict[str, Table] = {
+    "paper-imagenet": _table(IMAGENET),
+    "paper-cifar": _table(CIFAR_ROWS),
+    "paper-detection": _table(DETECTION),
+}

@@ -30,8 +30,8 @@ setup(
         "opencv-python>=4.9",
         # What Detectron2's Python files import; its own metadata pins versions that no longer build.
         "yacs>=0.1.8",
-        "omegaconf>=2.1",
-        "hydra-core>=1.1",
+        "omegaconf>=2.3",
+        "hydra-core>=1.3",
         "cloudpickle>=3",
         "tabulate>=0.9",
         "termcolor>=2",

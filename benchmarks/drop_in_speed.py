@@ -163,7 +163,7 @@ class Bench:
         model = self.models[key]
         model.zero_grad(set_to_none=True)
         # Convolutions in TF32 would hide what is compared behind their own rounding.
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             if (part, mode) == ("model", "eval"):
                 return self._raw_outputs(model, key[1])
             out = self.run(key, part, mode)

@@ -23,7 +23,7 @@ from detectron2.modeling import build_model
 from resnet_backbone.detection.evaluator import DetectionEvaluator
 from resnet_backbone.detection.training.batches import training_batches, training_records
 from resnet_backbone.detection.training.loop import seed_step
-from resnet_backbone.detection.training.run import RunOptions, settle
+from resnet_backbone.detection.training.settle import RunOptions, settle
 from resnet_backbone.detection.training.testing import test
 from resnet_backbone.engine.jsonlog import JsonLines
 from resnet_backbone.weights.load import load_weights

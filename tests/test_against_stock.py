@@ -11,7 +11,7 @@ from detectron2.modeling import build_model
 
 from resnet_backbone.detection.training.batches import training_records
 from resnet_backbone.detection.training.loop import Loop
-from resnet_backbone.detection.training.run import RunOptions, settle
+from resnet_backbone.detection.training.settle import RunOptions, settle
 from resnet_backbone.engine.jsonlog import read_json_lines
 from resnet_backbone.weights.load import load_weights
 

@@ -238,7 +238,7 @@ def test_folders_that_cannot_be_used_are_named(folders, tmp_path):
     [
         (["epocs", "3"], "did you mean 'epochs'"),
         (["network", "resnet19"], "resnet18"),
-        (["device", "cuda:99"], "CUDA GPUs; use device cpu"),
+        (["device", "cuda:99"], "use device cpu"),
         (["rate_per_256", "1e30"], "lower rate_per_256"),
     ],
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.train import pretrain
+from resnet_backbone.engine.guard import guarded
 from resnet_backbone.engine.yaml_config import read_config
 
 EXAMPLES = """examples:
@@ -33,16 +34,14 @@ def main() -> int:
     arguments = parser.parse_args()
     options = arguments.options + ([] if arguments.seed is None else ["seed", str(arguments.seed)])
     output = arguments.output or Path("runs/imagenet") / arguments.config.stem
-    try:
-        outcome = pretrain(
-            read_config(TrainConfig, arguments.config, options), arguments.data, output, resume=arguments.resume
-        )
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"\nstopped; go on with --resume --output {output}", file=sys.stderr)
-        return 130
+    return guarded(
+        lambda: _pretrain(arguments.config, options, arguments.data, output, arguments.resume),
+        memory_remedy="a smaller batch_size (the rate follows)",
+    )
+
+
+def _pretrain(config: Path, options: list[str], data: Path, output: Path, resume: bool) -> int:
+    outcome = pretrain(read_config(TrainConfig, config, options), data, output, resume=resume)
     print(f"next: python tools/train_net.py --config configs/... MODEL.WEIGHTS {outcome.weights}")
     return 0
 

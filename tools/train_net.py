@@ -43,7 +43,7 @@ def main() -> int:
     arguments = parser().parse_intermixed_args()
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # at Detectron2's import
     from resnet_backbone.detection.training.launch import start
-    from resnet_backbone.detection.training.run import RunOptions
+    from resnet_backbone.detection.training.settle import RunOptions
 
     options = RunOptions(
         config=arguments.config, overrides=tuple(arguments.options), output=arguments.output, resume=arguments.resume,

@@ -23,6 +23,7 @@ from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.data import Batch, Pixels, find_splits, load
 from resnet_backbone.classification.evaluate import Accuracy, evaluate
 from resnet_backbone.engine.atomic import write_atomically
+from resnet_backbone.engine.device import find_device
 from resnet_backbone.engine.jsonlog import JsonLines
 from resnet_backbone.engine.progress import Progress, duration
 from resnet_backbone.models.build import build_network
@@ -80,24 +81,6 @@ def learning_rate(config: TrainConfig, epoch: float) -> float:
         return config.rate * 0.1 ** sum(epoch >= step for step in config.steps)
     done = (epoch - config.warmup_epochs) / (config.epochs - config.warmup_epochs)
     return config.rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-
-def find_device(name: str) -> torch.device:
-    """The device of that name, a GPU for an empty one if there is one.
-
-    Raises:
-        ValueError: no such device on this machine.
-    """
-    if not name:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"device {name!r}: use cpu, cuda or cuda:N") from None
-    count = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise ValueError(f"device {name!r}: this machine has {count} CUDA GPUs; use device cpu")
-    return device
 
 
 class _Run:

@@ -14,7 +14,8 @@ from tabulate import tabulate
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.train import pretrain
 from resnet_backbone.demo.shapes import write_shapes
-from resnet_backbone.detection.training.run import RunOptions, run
+from resnet_backbone.detection.training.run import run
+from resnet_backbone.detection.training.settle import RunOptions
 from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.engine.progress import duration
 from resnet_backbone.engine.yaml_config import read_config

@@ -73,7 +73,7 @@ def find_inputs(words: Sequence[str]) -> tuple[list[Input], list[str]]:
         raise ValueError(f"{'; '.join(notes) or 'nothing named'}: nothing to look at; name images, videos or folders "
                          f"that hold some ({suffixes})")  # fmt: skip
     once = list({path.resolve(): path for path in reversed(paths)}.values())[::-1]
-    return [Input(path, name) for path, name in zip(once, _names(once), strict=True)], notes
+    return [Input(path, name) for path, name in zip(once, unique_names(once), strict=True)], notes
 
 
 def _matches(word: str) -> list[Path]:
@@ -98,7 +98,7 @@ def _in_folder(folder: Path) -> list[Path]:
     return [p for p in entries if p.suffix.lower() in known and p.is_file() and not p.name.startswith(".")]
 
 
-def _names(paths: Iterable[Path]) -> list[str]:
+def unique_names(paths: Iterable[Path]) -> list[str]:
     """The stem; where it is taken, the folder's name before it or a number behind it."""
     names: list[str] = []
     taken: set[str] = set()

@@ -11,9 +11,9 @@ import detectron2.data.transforms as T
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.modeling import build_model
 from torch import nn
 
+from resnet_backbone.detection.build import build_detector
 from resnet_backbone.detection.device import choose_device
 from resnet_backbone.detection.predictions import Classes
 from resnet_backbone.detection.prepare import prepare
@@ -112,7 +112,7 @@ def load(file: Path, config: Path, overrides: Sequence[str] = ()) -> tuple[Predi
     if not classes.names:
         notes.append("the config names no classes: numbers instead; DATA.CLASSES \"['cat', 'dog']\" names them")
     cfg.freeze()
-    model = build_model(cfg)
+    model = build_detector(cfg)
     logger.info("%s", load_weights(model, file))
     for note in notes:
         if note:

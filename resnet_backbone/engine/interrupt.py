@@ -7,6 +7,11 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+
+class Stopped(Exception):
+    """The user or the system asked a run to end; what it had done is saved, as the message says."""
+
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

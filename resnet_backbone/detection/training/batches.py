@@ -57,7 +57,8 @@ class SeededRecords(Dataset[Record | ValueError]):
     """
 
     def __init__(self, records: Any, mapper: Callable[[Record], Record], seed: int) -> None:
-        self._records, self._mapper, self._seed = records, mapper, seed
+        # The rank is asked for here: a worker process does not know it.
+        self._records, self._mapper, self._seed, self._rank = records, mapper, seed, comm.get_rank()
 
     def __len__(self) -> int:
         return len(self._records)
@@ -65,7 +66,7 @@ class SeededRecords(Dataset[Record | ValueError]):
     def __getitem__(self, place: Place) -> Record | ValueError:
         position, index = place
         record = copy.deepcopy(self._records[index])
-        np.random.seed(seed_of(self._seed, comm.get_rank(), position))
+        np.random.seed(seed_of(self._seed, self._rank, position))
         try:
             return self._mapper(record)
         except Exception as error:

@@ -51,7 +51,7 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> ReadConfig:
     pairs = dict(zip(overrides[::2], overrides[1::2], strict=True))
     for key, text in pairs.items():
         _check_key(key, cfg, "command line")
-        _set(cfg, key, _decoded(text), "command line")
+        _set(cfg, key, text if isinstance(value_of(cfg, key), str) else _decoded(text), "command line")
     return ReadConfig(cfg, frozenset(values), frozenset(pairs))
 
 
@@ -146,7 +146,7 @@ def _fit(present: Any, value: Any, where: str) -> Any:
     # YAML 1.1 reads 1e-4, without a point, as text; yacs reads (1, 2) in quotes as a tuple.
     if isinstance(value, str) and kind is not str:
         value = _decoded(value)
-    if present is None or value is None or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
+    if present is None or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -80,7 +80,7 @@ class Journal:
             self._put(iteration, dict(numbers))
 
     def _put(self, iteration: int, values: dict[str, float]) -> None:
-        self._lines.write(iteration=iteration, **{name: round(value, 6) for name, value in values.items()})
+        self._lines.write(iteration=iteration, **{name: float(f"{value:.6g}") for name, value in values.items()})
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name, value, iteration)
@@ -93,4 +93,4 @@ def _board(folder: Path, done: int) -> Any:
     except ImportError:
         logger.info("no TensorBoard files: the package tensorboard is not installed")
         return None
-    return SummaryWriter(str(folder), purge_step=done or None)
+    return SummaryWriter(str(folder), purge_step=done + 1 if done else None)

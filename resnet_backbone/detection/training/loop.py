@@ -22,17 +22,13 @@ from torch import nn
 from resnet_backbone.detection.training.batches import Record, seed_of, training_batches
 from resnet_backbone.detection.training.checkpoint import LAST, load_state, save_state
 from resnet_backbone.detection.training.journal import Journal
-from resnet_backbone.engine.interrupt import GracefulStop
+from resnet_backbone.engine.interrupt import GracefulStop, Stopped
 from resnet_backbone.engine.progress import Progress
 
 logger = logging.getLogger(__name__)
 
 PERIOD = 20
 """Iterations between two lines of metrics."""
-
-
-class Stopped(Exception):
-    """The user or the system asked the run to end; its state is saved."""
 
 
 class Loop:
@@ -93,11 +89,13 @@ class Loop:
                 progress.step(loss=sum(losses.values()), rate=rate)
                 if self.iteration % PERIOD == 0 or self.iteration == total:
                     journal.write(self.iteration, storage.latest(), progress)
-                if self._due(self.cfg.SOLVER.CHECKPOINT_PERIOD) or stop.asked:
+                stopping = self._agreed(stop.asked)
+                if self._due(self.cfg.SOLVER.CHECKPOINT_PERIOD) or stopping:
                     self.save()
-                if stop.asked:
+                if stopping:
                     progress.close()
-                    raise Stopped(f"stopped after iteration {self.iteration} of {total}; saved in {self.output / LAST}")
+                    where = f"{self.iteration} of {total}; saved in {self.output / LAST}"
+                    raise Stopped(f"stopped after iteration {where}; go on with --resume")
                 if evaluate is not None and self._due(self.cfg.TEST.EVAL_PERIOD) and self.iteration < total:
                     progress.close()
                     journal.evaluated(self.iteration, evaluate())
@@ -111,6 +109,14 @@ class Loop:
         """Writes last.pth, from the first process."""
         if comm.is_main_process():
             save_state(self.output / LAST, self.parts, self.iteration, self.cfg)
+
+    def _agreed(self, asked: bool) -> bool:
+        """Whether any process was asked to stop: one that stops alone leaves the others waiting."""
+        if comm.get_world_size() == 1:
+            return asked
+        flag = torch.tensor(int(asked), device=self.cfg.MODEL.DEVICE)
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+        return bool(flag)
 
     def _due(self, period: int) -> bool:
         return period > 0 and self.iteration % period == 0

@@ -13,13 +13,14 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from resnet_backbone.detection.data.catalog import check_class_count, register_user_data
 
 
-def use_data(cfg: CfgNode, explicit: Collection[str]) -> list[str]:
+def use_data(cfg: CfgNode, explicit: Collection[str], *, test_only: bool = False) -> list[str]:
     """Settles DATASETS.TRAIN and .TEST, the class counts and the mask format; `cfg` is not frozen.
 
     The settled config names the classes, so that it can be used where the data are not.
 
     Args:
         explicit: keys that the user set.
+        test_only: registered training sets need not be there.
 
     Returns:
         Lines for the user.
@@ -37,7 +38,7 @@ def use_data(cfg: CfgNode, explicit: Collection[str]) -> list[str]:
         classes = data.classes
         cfg.DATA.CLASSES = list(classes)
     else:
-        classes = tuple(_known_sets(cfg))
+        classes = tuple(_known_sets(cfg, test_only))
     cfg.DATA.CATEGORY_IDS = category_ids(cfg.DATASETS.TRAIN[0], len(classes))
     changed = check_class_count(cfg, classes, explicit) if classes else None
     return notes + ([changed] if changed else [])
@@ -49,7 +50,7 @@ def category_ids(dataset: str, count: int) -> list[int]:
     return sorted(indices, key=indices.__getitem__) if indices else list(range(1, count + 1))
 
 
-def _known_sets(cfg: CfgNode) -> list[str]:
+def _known_sets(cfg: CfgNode, test_only: bool) -> list[str]:
     """Class names of the registered sets, which must be there and agree."""
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATA.ROOT and DATASETS.TRAIN are empty: name your data's folder, or a registered data set")
@@ -62,7 +63,8 @@ def _known_sets(cfg: CfgNode) -> list[str]:
                     f"{key}: no data set {name!r}{f'; did you mean {near[0]!r}?' if near else ''} "
                     "Your own data need no name: set DATA.ROOT"
                 )
-            _check_there(key, name)
+            if not test_only or key == "DATASETS.TEST":
+                _check_there(key, name)
             mine = list(MetadataCatalog.get(name).get("thing_classes") or [])
             if classes and mine and mine != classes:
                 raise ValueError(f"{key}: {name} has other classes than the first data set; use sets of one kind")

@@ -19,6 +19,7 @@ from torch import nn
 
 from resnet_backbone.detection.drawables import predicted_objects, record_objects
 from resnet_backbone.detection.evaluator import DetectionEvaluator
+from resnet_backbone.detection.inputs import unique_names
 from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.engine.progress import Progress
 from resnet_backbone.evaluation.pictures import Picture, contact_sheet, save, side_by_side
@@ -99,10 +100,14 @@ def _run(
                 raise one
         outputs = _detect(model, inputs)
         evaluator.process(inputs, outputs)
-        kept.update({i["image_id"]: o["instances"].to("cpu") for i, o in zip(inputs, outputs) if i["image_id"] in keep})
+        for one, output in zip(inputs, outputs):
+            if one["image_id"] in keep:
+                found = output["instances"]
+                # Only what will be drawn: masks have the image's size, each.
+                kept[one["image_id"]] = found[found.scores >= cfg.TEST.PICTURE_THRESH].to("cpu")
         progress.step()
     progress.close()
-    return kept
+    return {image: found for part in comm.gather(kept) for image, found in part.items()}
 
 
 @torch.no_grad()
@@ -120,13 +125,16 @@ def chosen(records: Sequence[Record], count: int) -> list[Record]:
 
 def _draw(name: str, records: Sequence[Record], kept: Mapping[Any, Any], folder: Path, threshold: float) -> None:
     names = MetadataCatalog.get(name).thing_classes
+    files = [record["file_name"] for record in records]
+    names_of = dict(zip(files, unique_names(map(Path, files))))
     sheet: list[Picture] = []
     for record, picture in _pictures(records, kept, names, threshold):
-        save(folder / f"{Path(record['file_name']).stem}.jpg", picture)
+        save(folder / f"{names_of[record['file_name']]}.jpg", picture)
         sheet.append(picture)
-    save(folder.with_suffix(".jpg"), contact_sheet(sheet[:12]))
+    on_one = folder.parent / f"{folder.name}.jpg"
+    save(on_one, contact_sheet(sheet[:12]))
     logger.info(
-        "pictures of %d images of %s: %s, all on one sheet: %s", len(sheet), name, folder, folder.with_suffix(".jpg")
+        "pictures of %d images of %s: %s; %d on one sheet: %s", len(sheet), name, folder, min(len(sheet), 12), on_one
     )
 
 

@@ -1,0 +1,134 @@
+"""What a command line means: config, device, folder, data, weights and schedule, settled before anything is built."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+
+from resnet_backbone.detection.device import choose_device
+from resnet_backbone.detection.prepare import prepare
+from resnet_backbone.detection.training.checkpoint import FINAL, LAST
+from resnet_backbone.detection.training.config import ReadConfig, read_config, value_of
+from resnet_backbone.detection.training.schedule import check_batch, scale_schedule
+from resnet_backbone.detection.training.sets import use_data
+from resnet_backbone.engine.logs import set_up_logs
+from resnet_backbone.weights.record import WeightRecord
+
+# Detectron2's keys that its own trainer obeys and this one does not: better refused than ignored.
+NOT_OBEYED = {
+    "TEST.AUG.ENABLED": False, "TEST.PRECISE_BN.ENABLED": False, "MODEL.LOAD_PROPOSALS": False, "VIS_PERIOD": 0,
+}  # fmt: skip
+SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line says.
+
+    Attributes:
+        config: a YAML file.
+        overrides: KEY VALUE KEY VALUE ...
+        output: the run's folder; None: OUTPUT_DIR where somebody set it, else runs/<name of the config>.
+        resume: go on from the folder's last checkpoint.
+        overwrite: begin anew in a folder that holds a run.
+        eval_only: only test MODEL.WEIGHTS, else the folder's trained weights.
+        keep_schedule: rate and iterations as written, whatever the batch.
+        gpus: processes on this machine, one GPU each; 1 also without a GPU.
+        machines: how many machines train together.
+    """
+
+    config: Path
+    overrides: Sequence[str] = ()
+    output: Path | None = None
+    resume: bool = False
+    overwrite: bool = False
+    eval_only: bool = False
+    keep_schedule: bool = False
+    gpus: int = 1
+    machines: int = 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A config that is settled and frozen, and what led to it."""
+
+    cfg: CfgNode
+    output: Path
+    record: WeightRecord | None
+    notes: list[str] = field(default_factory=list)
+
+
+def settle(options: RunOptions) -> Prepared:
+    """Everything that can be refused, before a model is built: config, device, folder, data, weights, schedule."""
+    read = read_config(options.config, options.overrides)
+    cfg = read.cfg
+    output = _output(options, read)
+    set_up_logs(None, quiet=not comm.is_main_process())
+    note = choose_device(cfg, asked="MODEL.DEVICE" in read.given)
+    notes = [note] if note else []
+    _refuse_ignored(cfg)
+    notes += use_data(cfg, read.explicit, test_only=options.eval_only)
+    if options.eval_only:
+        _choose_trained(cfg, read, output)
+    record = prepare(cfg, explicit=read.explicit)
+    if options.keep_schedule:
+        check_batch(cfg, options.gpus * options.machines)
+    elif not options.eval_only:
+        written = read_config(options.config).cfg.SOLVER.IMS_PER_BATCH
+        notes += scale_schedule(cfg, written, read.given, options.gpus * options.machines)
+    cores = os.cpu_count() or 1
+    cfg.DATALOADER.NUM_WORKERS = min(cfg.DATALOADER.NUM_WORKERS, cores)
+    if cfg.SEED < 0:
+        cfg.SEED = _seed(options, output)
+        notes.append(f"SEED {cfg.SEED} drawn")
+    cfg.OUTPUT_DIR = str(output)
+    cfg.freeze()
+    _open_folder(options, output)
+    return Prepared(cfg, output, record, notes)
+
+
+def _output(options: RunOptions, read: ReadConfig) -> Path:
+    written = Path(read.cfg.OUTPUT_DIR) if "OUTPUT_DIR" in read.explicit else Path("runs") / options.config.stem
+    return options.output or written
+
+
+def _choose_trained(cfg: CfgNode, read: ReadConfig, output: Path) -> None:
+    if "MODEL.WEIGHTS" in read.given:
+        return
+    if not (output / FINAL).exists():
+        raise ValueError(
+            f"--eval-only: {output} holds no {FINAL}, and a backbone's weights alone have no heads to evaluate; "
+            "name trained weights, MODEL.WEIGHTS FILE, or the run's folder, --output DIR"
+        )
+    cfg.MODEL.WEIGHTS = str(output / FINAL)
+
+
+def _seed(options: RunOptions, output: Path) -> int:
+    """A drawn seed; a resumed run goes on with its own."""
+    if options.resume and (output / "config.yaml").exists():
+        return int(read_config(output / "config.yaml").cfg.SEED)
+    return int.from_bytes(os.urandom(3), "little") if comm.get_world_size() == 1 else comm.shared_random_seed() % 2**24
+
+
+def _refuse_ignored(cfg: CfgNode) -> None:
+    for key, value in NOT_OBEYED.items():
+        if value_of(cfg, key) != value:
+            raise ValueError(f"{key}: {value_of(cfg, key)} is not supported by this trainer; leave it at {value}")
+    sampler = cfg.DATALOADER.SAMPLER_TRAIN
+    if sampler not in SAMPLERS:
+        raise ValueError(f"DATALOADER.SAMPLER_TRAIN: {sampler!r}: use {' or '.join(SAMPLERS)}")
+
+
+def _open_folder(options: RunOptions, output: Path) -> None:
+    """The run's folder with its log; a folder that holds a run is not begun anew unasked."""
+    unasked = not (options.eval_only or options.resume or options.overwrite)
+    if unasked and any((output / name).exists() for name in (LAST, FINAL)):
+        raise ValueError(f"{output} holds a run: go on with --resume, begin anew with --overwrite, or choose --output")
+    output.mkdir(parents=True, exist_ok=True)
+    main = comm.is_main_process()
+    set_up_logs(output / "log.txt" if main else None, quiet=not main)

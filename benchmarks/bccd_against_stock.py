@@ -9,13 +9,17 @@ Every run has a folder below --runs; one that is finished is not done again, so 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import datetime
 import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+from benchmarks.machine import versions
 from benchmarks.record import make_entry
 from benchmarks.record import record as put
 
@@ -43,7 +47,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for seed in arguments.seeds:
         for who in arguments.who:
-            if not arguments.only_record and not (folder(arguments.runs, who, seed) / "seconds.json").exists():
+            if not arguments.only_record and not finished(folder(arguments.runs, who, seed)):
                 train(arguments.runs, who, seed)
     for who in arguments.who:
         record(arguments.runs, who)
@@ -52,6 +56,15 @@ def main() -> None:
 def folder(runs: Path, who: str, seed: int) -> Path:
     """Where one run is."""
     return runs / f"{who}-seed{seed}"
+
+
+def finished(output: Path) -> dict[str, Any] | None:
+    """What is written of a run that is done; None where there is none, or it was done with other settings."""
+    try:
+        done: dict[str, Any] = json.loads((output / "done.json").read_text())
+    except OSError:
+        return None
+    return done if done["settings"] == SETTINGS else None
 
 
 def train(runs: Path, who: str, seed: int) -> None:
@@ -71,7 +84,8 @@ def train(runs: Path, who: str, seed: int) -> None:
     command += [str(part) for pair in options.items() for part in pair]
     began = time.monotonic()
     subprocess.run(command, check=True, env={**os.environ, "DETECTRON2_DATASETS": str(data.resolve())})
-    (output / "seconds.json").write_text(json.dumps(round(time.monotonic() - began)))
+    done = {"seconds": round(time.monotonic() - began), "settings": SETTINGS, "versions": dict(versions())}
+    (output / "done.json").write_text(json.dumps({**done, "date": datetime.date.today().isoformat()}))
 
 
 def grown(weights: Path, runs: Path) -> Path:
@@ -86,28 +100,31 @@ def grown(weights: Path, runs: Path) -> Path:
 
 def record(runs: Path, who: str) -> None:
     """Writes the entry of all finished runs."""
-    found = []
+    found, done = [], None
     for path in sorted(runs.glob(f"{who}-seed*/evaluation/bccd_test/metrics.json")):
         output = path.parents[2]
-        if not (output / "seconds.json").exists():
+        if finished(output) is None:
             continue
+        done = finished(output)
         numbers = json.loads(path.read_text())
         box = numbers["bbox"]
         found.append({
             "seed": int(output.name.rpartition("seed")[2]),
             **{key: box[key] for key in ("AP", "AP50", "AP75", "APs", "APm", "APl")},
             "voc_AP50": numbers["voc"]["AP50"], "iterations": ITERATIONS, "side": SIDE,
-            "seconds": json.loads((output / "seconds.json").read_text()),
+            "seconds": done["seconds"],
         })  # fmt: skip
-    if not found:
+    if done is None:
         return
-    put(make_entry(
+    entry = make_entry(
         f"bccd-{who}", WHAT[who], f"python -m benchmarks.bccd_against_stock --who {who} --seeds "
         + " ".join(str(run["seed"]) for run in found), found,
         settings={"config": CONFIG, "weights": WEIGHTS, **SETTINGS}, seeds=[run["seed"] for run in found],
         note="BCCD trainval (292 photographs) to test (72), a short schedule at a small size on a CPU; other work ran "
-        "beside it, so its seconds are no measure of speed",
-    ))  # fmt: skip
+        "beside it, so its seconds are no measure of speed.",
+    )  # fmt: skip
+    # Recording may come later than the runs.
+    put(dataclasses.replace(entry, versions=done["versions"], date=done["date"]))
 
 
 if __name__ == "__main__":

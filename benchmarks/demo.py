@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.machine import versions
 from benchmarks.record import make_entry
 from benchmarks.record import record as put
 
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/demo"))
     parser.add_argument("--only-record", action="store_true")
     arguments = parser.parse_args()
+    versions()  # a checkout that changes during the runs would name another commit
     for seed in [] if arguments.only_record else arguments.seeds:
         command = [sys.executable, "tools/demo.py", "--output", str(arguments.output), "--seed", str(seed)]
         subprocess.run(command, check=True)

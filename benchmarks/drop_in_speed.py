@@ -256,20 +256,20 @@ def check(runs: Sequence[dict[str, Any]]) -> None:
             raise ValueError(f"{row}: differs from stock by {run['max_rel_diff']:.2g}, more than {EQUAL:g}")
 
 
-def enter(runs: Sequence[dict[str, Any]], devices: Sequence[str]) -> None:
-    """Writes the entry; what is wrong stands in it too."""
+def enter(runs: Sequence[dict[str, Any]], device: str) -> None:
+    """Writes the device's entry; what is wrong stands in it too."""
     settings = {
         "config": CONFIG, "weights": f"$RESNET_BACKBONE_DATA/{WEIGHTS}", "data": "$RESNET_BACKBONE_DATA/bccd",
-        "side": {d: SIDE[d] for d in devices}, "images": {"cpu": 1, "cuda": 4}, "freeze_at": 2,
+        "side": SIDE[device], "images": {"cpu": 1, "cuda": 4}[device], "freeze_at": 2,
         "timing": "every variant once a round, order turned round each round, after one round to warm up",
     }  # fmt: skip
     record(make_entry(
-        "speed-drop-in",
+        "speed-drop-in" if device == "cpu" else "speed-drop-in-gpu",
         "The FPN backbone, and the Faster R-CNN R50-FPN around it, beside stock Detectron2 under the same switches.",
-        "python -m benchmarks.drop_in_speed", runs, settings=settings, seeds=[SEED],
-        note="Milliseconds are medians of the rounds, the ratio is the median of the rounds' ratios. Stock runs with "
-        "the row's switches, except folding, which it has not. The difference is ours against stock's default in "
-        "float32: features, gradients, raw outputs of all heads on the same boxes, or the loss.",
+        f"python -m benchmarks.drop_in_speed --devices {device}", runs, settings=settings, seeds=[SEED],
+        note="Milliseconds are medians of the rounds, ratios are medians of the rounds' ratios with their quartiles. "
+        "Stock runs with the row's switches, except folding, which it has not. The difference is ours against stock's "
+        "default in float32: features, gradients, raw outputs of all heads on the same boxes, or the loss.",
     ))  # fmt: skip
 
 
@@ -285,9 +285,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     devices = arguments.devices or ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     versions()  # a checkout that changes during the run would name another commit
     try:
-        runs = list(itertools.chain.from_iterable(measure_device(device, arguments.trial) for device in devices))
-        if not arguments.trial:
-            enter(runs, devices)
+        measured = {device: measure_device(device, arguments.trial) for device in devices}
+        for device, rows in measured.items():
+            if not arguments.trial:
+                enter(rows, device)
+        runs = list(itertools.chain.from_iterable(measured.values()))
         check(runs)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

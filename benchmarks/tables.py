@@ -167,20 +167,39 @@ def _paired(ours: Entry | None, stock: Entry | None) -> list[tuple[Run, Run]]:
 
 
 def speed(entries: Entries) -> list[str]:
-    """Times of the stock backbone and ours on the same weights, by what was timed."""
-    entry = entries.get("speed-drop-in")
-    header = ("timed", "device", "stock, ms", "ours, ms", "stock / ours", "largest relative difference", "runs")
-    if entry is None:
-        return markdown(header, [("backbone and whole model, eval and train", *[NOT_RUN] * 6)])
-    groups: dict[tuple[str, str], list[Run]] = {}
-    for run in entry.runs:
-        groups.setdefault((f"{run['part']}, {run['mode']}, {run['variant']}", run["device"]), []).append(run)
+    """Times of the stock backbone and ours on the same weights, a row for each switch."""
+    header = (
+        "timed", "switches", "device", "stock, ms", "ours, ms", "stock / ours [quartiles]", "stock default / ours",
+        "largest relative difference", "rounds",
+    )  # fmt: skip
+    found = [entries.get(name) for name in ("speed-drop-in", "speed-drop-in-gpu")]
     rows = [
         (
-            *key, _metric(runs, "stock_ms"), _metric(runs, "ours_ms"), _metric(runs, "ratio", 2),
-            f"{max(run['max_rel_diff'] for run in runs):.1e}", str(len(runs)),
+            f"{run['part']}, {run['mode']}", run["variant"], run["device"], f"{run['stock_ms']:.0f}",
+            f"{run['ours_ms']:.0f}", f"{run['ratio']:.2f} [{run['ratio_q1']:.2f}, {run['ratio_q3']:.2f}]",
+            f"{run['ratio_default']:.2f}", f"{run['max_rel_diff']:.1e}", str(run["rounds"]),
         )
-        for key, runs in groups.items()
+        for entry in found
+        for run in (entry.runs if entry else [])
+    ]  # fmt: skip
+    for entry, device in zip(found, ("cpu", "cuda")):
+        if entry is None:
+            rows.append(("backbone and whole model, eval and train", "all", device, *[NOT_RUN] * 6))
+    return markdown(header, rows) + sources(*found)
+
+
+def fast_settings_ap(entries: Entries) -> list[str]:
+    """AP of one trained detector under each fast setting."""
+    entry = entries.get("fast-settings-ap")
+    header = ("switches", "AP", "AP50", "AP75", "AP against the default", "AP50 against the default")
+    if entry is None:
+        return markdown(header, [("all", *[NOT_RUN] * 5)])
+    rows = [
+        (
+            run["variant"], *(f"{run[m]:.2f}" for m in ("AP", "AP50", "AP75")),
+            *(f"{run[f'{m}_difference']:+.2f}" for m in ("AP", "AP50")),
+        )
+        for run in entry.runs
     ]  # fmt: skip
     return markdown(header, rows) + sources(entry)
 
@@ -234,6 +253,7 @@ TABLES: dict[str, Table] = {
     "deepen": deepen,
     "bccd": bccd,
     "speed": speed,
+    "fast-settings-ap": fast_settings_ap,
     "demo": demo,
     "setup": setup,
     "detectron2-main": detectron2_main,

@@ -82,6 +82,12 @@ def test_a_run_leaves_everything_that_it_says(tmp_path, data, capsys):
     assert settled.DATA.CATEGORY_IDS == [1, 2]
 
 
+def test_expected_results_are_held_against_what_was_found(tmp_path, data, capsys):
+    run(options(tmp_path, data, "TEST.EXPECTED_RESULTS", "[['bbox', 'AP50', 0.0, 100.0], ['bbox', 'AP', 500, 1]]"))
+    said = capsys.readouterr().out
+    assert "as expected (0 +- 100)" in said and "expected 500 +- 1" in said
+
+
 def test_the_final_weights_load_strictly_and_by_the_stock_checkpointer(tmp_path, data):
     run(options(tmp_path, data))
     file, cfg = tmp_path / "run" / "model_final.pth", read_config(tmp_path / "run" / "config.yaml").cfg

@@ -57,6 +57,7 @@ def run(options: RunOptions) -> dict[str, Numbers]:
         if not options.eval_only:
             with Journal(output, cfg.SOLVER.MAX_ITER) as journal:
                 journal.evaluated(cfg.SOLVER.MAX_ITER, flat(results))
+        _say_expected(cfg, results)
         _say_where(options, output, results)
     return results
 
@@ -84,6 +85,17 @@ def _clear(output: Path) -> None:
         (output / name).unlink(missing_ok=True)
     for name in ("tensorboard", "pictures", "evaluation"):
         shutil.rmtree(output / name, ignore_errors=True)
+
+
+def _say_expected(cfg: CfgNode, results: Mapping[str, Numbers]) -> None:
+    """Holds the numbers against TEST.EXPECTED_RESULTS, Detectron2's [task, metric, value, tolerance]."""
+    for task, metric, value, tolerance in cfg.TEST.EXPECTED_RESULTS:
+        for name, tasks in results.items():
+            found = tasks.get(task, {}).get(metric, float("nan"))
+            if abs(found - value) <= tolerance:
+                logger.info("%s: %s %s %.1f, as expected (%g +- %g)", name, task, metric, found, value, tolerance)
+            else:
+                logger.warning("%s: %s %s is %.1f, expected %g +- %g", name, task, metric, found, value, tolerance)
 
 
 def _say_where(options: RunOptions, output: Path, results: Mapping[str, Numbers]) -> None:

@@ -21,12 +21,12 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 from pycocotools.coco import COCO
 
-from resnet_backbone.detection import predict as predict_module
 from resnet_backbone.detection.config import default_config
-from resnet_backbone.detection.inputs import Unreadable, Video, find_inputs
-from resnet_backbone.detection.predict import PredictOptions, predict, split_words, start
-from resnet_backbone.detection.predictions import Classes, Predictions
-from resnet_backbone.detection.predictor import Predictor, choose_device, classes_of, load, locate
+from resnet_backbone.detection.prediction import predict as predict_module
+from resnet_backbone.detection.prediction.inputs import Unreadable, Video, find_inputs
+from resnet_backbone.detection.prediction.predict import PredictOptions, predict, split_words, start
+from resnet_backbone.detection.prediction.predictor import Predictor, choose_device, classes_of, load, locate
+from resnet_backbone.detection.prediction.results import Classes, Predictions
 from resnet_backbone.detection.training.checkpoint import write_final
 from resnet_backbone.weights.files import read_weights
 

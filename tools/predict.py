@@ -44,7 +44,7 @@ def main() -> int:
     """Returns 0, 1 after a sentence on what is wrong or was left out, or 130 when stopped."""
     arguments = parser().parse_intermixed_args()
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # at Detectron2's import
-    from resnet_backbone.detection.predict import PredictOptions, start
+    from resnet_backbone.detection.prediction.predict import PredictOptions, start
 
     options = PredictOptions(
         weights=arguments.weights, words=tuple(arguments.inputs), config=arguments.config, output=arguments.output,

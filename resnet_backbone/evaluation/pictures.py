@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import io
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -154,6 +155,19 @@ def save(path: str | Path, picture: Picture) -> None:
     Image.fromarray(picture).save(encoded, kinds[path.suffix.lower()], quality=92)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encoded.getvalue())
+
+
+def unique_names(paths: Iterable[Path]) -> list[str]:
+    """A picture's name for each file: the stem; where it is taken, the folder's name before it or a number behind."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for path in paths:
+        tries = itertools.chain(
+            (path.stem, f"{path.resolve().parent.name}_{path.stem}"), (f"{path.stem}_{n}" for n in itertools.count(2))
+        )
+        names.append(next(name for name in tries if name.casefold() not in taken))
+        taken.add(names[-1].casefold())
+    return names
 
 
 def _as_rgb(image: ArrayLike) -> Picture:

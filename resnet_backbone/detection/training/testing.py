@@ -19,10 +19,9 @@ from torch import nn
 
 from resnet_backbone.detection.drawables import predicted_objects, record_objects
 from resnet_backbone.detection.evaluator import DetectionEvaluator
-from resnet_backbone.detection.inputs import unique_names
 from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.engine.progress import Progress
-from resnet_backbone.evaluation.pictures import Picture, contact_sheet, save, side_by_side
+from resnet_backbone.evaluation.pictures import Picture, contact_sheet, save, side_by_side, unique_names
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from resnet_backbone.detection.build import build_detector
 from resnet_backbone.detection.device import choose_device
-from resnet_backbone.detection.predictions import Classes
+from resnet_backbone.detection.prediction.results import Classes
 from resnet_backbone.detection.prepare import prepare
 from resnet_backbone.detection.training.checkpoint import FINAL, LAST
 from resnet_backbone.detection.training.config import read_config

@@ -10,9 +10,17 @@ from pathlib import Path
 
 from resnet_backbone.detection.config import default_config
 from resnet_backbone.detection.evaluator import RESULTS_FILE
-from resnet_backbone.detection.inputs import IMAGES, VIDEOS, Input, Unreadable, Video, find_inputs, read_pixels
-from resnet_backbone.detection.predictions import IMAGES_FILE, Film, Predictions
-from resnet_backbone.detection.predictor import Predictor, load, locate
+from resnet_backbone.detection.prediction.inputs import (
+    IMAGES,
+    VIDEOS,
+    Input,
+    Unreadable,
+    Video,
+    find_inputs,
+    read_pixels,
+)
+from resnet_backbone.detection.prediction.predictor import Predictor, load, locate
+from resnet_backbone.detection.prediction.results import IMAGES_FILE, Film, Predictions
 from resnet_backbone.engine.guard import guarded
 from resnet_backbone.engine.interrupt import GracefulStop
 from resnet_backbone.engine.logs import set_up_logs

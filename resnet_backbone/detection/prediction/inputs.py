@@ -7,7 +7,7 @@ import glob
 import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from detectron2.data.detection_utils import read_image
 
-from resnet_backbone.evaluation.pictures import Picture
+from resnet_backbone.evaluation.pictures import Picture, unique_names
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2", ".avif")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
@@ -96,19 +96,6 @@ def _in_folder(folder: Path) -> list[Path]:
     entries = sorted(folder.iterdir())
     # Hidden files: macOS puts "._photo.jpg" beside a photo.jpg, which is none.
     return [p for p in entries if p.suffix.lower() in known and p.is_file() and not p.name.startswith(".")]
-
-
-def unique_names(paths: Iterable[Path]) -> list[str]:
-    """The stem; where it is taken, the folder's name before it or a number behind it."""
-    names: list[str] = []
-    taken: set[str] = set()
-    for path in paths:
-        tries = itertools.chain(
-            (path.stem, f"{path.resolve().parent.name}_{path.stem}"), (f"{path.stem}_{n}" for n in itertools.count(2))
-        )
-        names.append(next(name for name in tries if name.casefold() not in taken))
-        taken.add(names[-1].casefold())
-    return names
 
 
 def read_pixels(path: Path) -> Picture:

@@ -1,0 +1,1 @@
+"""Trained detectors on images, folders and videos: `inputs` finds them, `predictor` detects, `results` writes."""

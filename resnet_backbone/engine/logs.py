@@ -25,7 +25,6 @@ def set_up_logs(file: Path | None, *, quiet: bool = False) -> None:
             logger.removeHandler(handler)
             handler.close()
         logger.setLevel(logging.INFO)
-        logger.propagate = False
         if file is not None:
             to_file = logging.FileHandler(file, encoding="utf-8")
             to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -41,8 +41,9 @@ class FrozenBatchNorm2d(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """N, C, H, W to the same shape and type."""
-        # A trace is one graph, whether or not its maker had gradients on.
-        if x.requires_grad and not torch.jit.is_tracing():  # type: ignore[attr-defined]
+        # A trace is one graph, whether or not its maker had gradients on. Older torch refuses an eps of 0.
+        affine = (x.requires_grad and not torch.jit.is_tracing()) or self.eps == 0  # type: ignore[attr-defined]
+        if affine:
             # F.batch_norm would keep memory for gradients of weight and bias, which nobody asks for.
             scale, shift = self.scale_and_shift()
             return x * scale.reshape(1, -1, 1, 1).to(x.dtype) + shift.reshape(1, -1, 1, 1).to(x.dtype)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import runpy
 import signal
@@ -31,17 +30,6 @@ from resnet_backbone.detection.training.checkpoint import write_final
 from resnet_backbone.weights.files import read_weights
 
 TOOL = Path(__file__).parents[1] / "tools" / "predict.py"
-
-
-@pytest.fixture(autouse=True)
-def _logs_as_before():
-    """What `set_up_logs` changes is the whole process's."""
-    yield
-    logging.captureWarnings(False)
-    for name in ("resnet_backbone", "detectron2", "fvcore", "py.warnings"):
-        logger = logging.getLogger(name)
-        logger.handlers.clear()
-        logger.propagate = True
 
 
 @pytest.fixture(scope="module")

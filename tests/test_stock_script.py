@@ -17,6 +17,7 @@ from detectron2.modeling import build_backbone, build_model
 from test_weights_load import caffe2_file, saved
 
 import resnet_backbone as rb
+from resnet_backbone.detection.config import default_config
 from resnet_backbone.weights import sources
 from resnet_backbone.weights.files import write_weights
 from resnet_backbone.weights.record import WeightRecord
@@ -142,3 +143,23 @@ def test_record_of_a_file_reaches_the_config(tmp_path):
     assert dataclasses.replace(rb.prepare(cfg), sha256=None) == record
     assert cfg.MODEL.PIXEL_MEAN == [10.0, 20.0, 30.0]
     build_model(cfg)
+
+
+@pytest.mark.parametrize("stock", [True, False], ids=["get_cfg", "default_config"])
+def test_epsilon_and_shortcut_of_a_record_reach_the_network(tmp_path, stock):
+    net = rb.build("resnet18", num_classes=3, shortcut="A", norm_eps=1e-3)
+    record = WeightRecord("resnet_backbone", "x", "resnet18", None, shortcut="A", eps=1e-3)
+    path = write_weights(tmp_path / "net.safetensors", net.state_dict(), record)
+    cfg = fpn_config(path) if stock else default_config()
+    if not stock:
+        cfg.merge_from_other_cfg(fpn_config(path))
+    cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 18, 64
+    assert ("RESIDUAL" in cfg.MODEL) is not stock
+    rb.prepare(cfg)
+    model = build_model(cfg)
+    assert model.backbone.bottom_up.config.shortcut == "A" and model.backbone.bottom_up.stem.conv1.norm.eps == 1e-3
+    assert "102" not in str(rb.load_weights(model, path, fine_tune=True))  # option A has no projections
+    if not stock:
+        cfg.MODEL.RESIDUAL.NORM_EPS = 0.5
+        with pytest.raises(rb.WeightsError, match="MODEL.RESIDUAL.NORM_EPS is 0.5, but the weights .* expect 0.001"):
+            rb.prepare(cfg)

@@ -82,6 +82,7 @@ def train(runs: Path, who: str, seed: int) -> None:
     )
     command += ["--config", CONFIG, "--output", str(output), "MODEL.WEIGHTS", str(weights), "SEED", str(seed)]
     command += [str(part) for pair in options.items() for part in pair]
+    versions()  # a checkout that changes during the run would name another commit
     began = time.monotonic()
     subprocess.run(command, check=True, env={**os.environ, "DETECTRON2_DATASETS": str(data.resolve())})
     done = {"seconds": round(time.monotonic() - began), "settings": SETTINGS, "versions": dict(versions())}
@@ -120,8 +121,8 @@ def record(runs: Path, who: str) -> None:
         f"bccd-{who}", WHAT[who], f"python -m benchmarks.bccd_against_stock --who {who} --seeds "
         + " ".join(str(run["seed"]) for run in found), found,
         settings={"config": CONFIG, "weights": WEIGHTS, **SETTINGS}, seeds=[run["seed"] for run in found],
-        note="BCCD trainval (292 photographs) to test (72), a short schedule at a small size on a CPU; other work ran "
-        "beside it, so its seconds are no measure of speed.",
+        note="BCCD trainval (292 photographs) to test (72), a short schedule at a small size; one CPU thread a run, "
+        "several runs at once beside other work: the seconds are no measure of speed.",
     )  # fmt: skip
     # Recording may come later than the runs.
     put(dataclasses.replace(entry, versions=done["versions"], date=done["date"]))

@@ -178,9 +178,10 @@ def test_it_runs_as_a_file_without_importing_the_package(tmp_path: Path) -> None
     trap = tmp_path / "torch"
     trap.mkdir()
     (trap / "__init__.py").write_text("raise SystemExit('torch was imported')")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     result = subprocess.run(
         [sys.executable, str(script), "--check"],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)}, cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": path}, cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     there = detectron2.installed()
     expected = str(there) if there else "Detectron2 is not installed"

@@ -188,6 +188,18 @@ def speed(entries: Entries) -> list[str]:
     return markdown(header, rows) + sources(*found)
 
 
+def speed_noise(entries: Entries) -> list[str]:
+    """Ratios of equal networks, and of stock and ours in both orders."""
+    entry = entries.get("speed-noise")
+    header = ("built", "first / second, each run")
+    if entry is None:
+        return markdown(header, [("all", NOT_RUN)])
+    rows: dict[str, list[str]] = {}
+    for run in entry.runs:
+        rows.setdefault(run["built"], []).append(f"{run['ratio']:.2f}")
+    return markdown(header, [(built, ", ".join(ratios)) for built, ratios in rows.items()]) + sources(entry)
+
+
 def fast_settings_ap(entries: Entries) -> list[str]:
     """AP of one trained detector under each fast setting."""
     entry = entries.get("fast-settings-ap")
@@ -253,6 +265,7 @@ TABLES: dict[str, Table] = {
     "deepen": deepen,
     "bccd": bccd,
     "speed": speed,
+    "speed-noise": speed_noise,
     "fast-settings-ap": fast_settings_ap,
     "demo": demo,
     "setup": setup,

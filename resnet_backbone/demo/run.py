@@ -17,6 +17,7 @@ from resnet_backbone.demo.shapes import write_shapes
 from resnet_backbone.detection.training.run import run
 from resnet_backbone.detection.training.settle import RunOptions
 from resnet_backbone.engine.atomic import write_atomically
+from resnet_backbone.engine.interrupt import Stopped
 from resnet_backbone.engine.progress import duration
 from resnet_backbone.engine.yaml_config import read_config
 
@@ -56,14 +57,19 @@ def run_demo(configs: Path, output: Path, seed: int = 0) -> DemoResult:
     made = write_shapes(shapes)
     print(f"    {'generated' if made else 'there already'}: COCO JSON, VOC layout and class folders of crops")
     data_done = time.monotonic()
-    _announce(2, f"tools/pretrain_imagenet.py --config {configs / PRETRAIN} --data {shapes / 'crops'}")
+    where = folder / "pretrain", folder / "mask_rcnn"
+    words = f"--data {shapes / 'crops'} --output {where[0]} --seed {seed}"
+    _announce(2, f"tools/pretrain_imagenet.py --config {configs / PRETRAIN} {words}")
     recipe = read_config(TrainConfig, configs / PRETRAIN, ["seed", str(seed)])
-    weights = pretrain(recipe, shapes / "crops", folder / "pretrain").weights
+    weights = pretrain(recipe, shapes / "crops", where[0]).weights
     pretrained = time.monotonic()
     keys = ["DATA.ROOT", str(shapes), "MODEL.WEIGHTS", str(weights), "SEED", str(seed)]
-    _announce(3, f"tools/train_net.py --config {configs / DETECT} {' '.join(keys)}")
-    options = RunOptions(configs / DETECT, keys, folder / "mask_rcnn", overwrite=True)
-    numbers = next(iter(run(options).values()))
+    _announce(3, f"tools/train_net.py --config {configs / DETECT} --output {where[1]} {' '.join(keys)}")
+    options = RunOptions(configs / DETECT, keys, where[1], overwrite=True)
+    try:
+        numbers = next(iter(run(options).values()))
+    except Stopped as stopped:
+        raise Stopped(f"{stopped} and the command above, or begin the demonstration again") from None
     ended = time.monotonic()
     box, mask = numbers["bbox"], numbers["segm"]
     result = DemoResult(

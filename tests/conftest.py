@@ -10,10 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-
-from resnet_backbone.install import patched
-from resnet_backbone.install.clients import InstallError
 
 DATA = Path(os.environ.get("RESNET_BACKBONE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 NOT_FOUND = f"real data not found: no folder {DATA} (set RESNET_BACKBONE_DATA)"
@@ -30,6 +26,10 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def pinned_sdist() -> Path:
     """Detectron2 v0.6's source out of the package registry, fetched once; skips where there is no registry."""
+    # Imported here: torch and Detectron2 take seconds, in which the tests would not say that they have begun.
+    from resnet_backbone.install import patched
+    from resnet_backbone.install.clients import InstallError
+
     folder = Path(__file__).parents[1] / ".cache" / "detectron2"
     folder.mkdir(parents=True, exist_ok=True)
     found = next(folder.glob("*.tar.gz"), None)
@@ -41,6 +41,8 @@ def pinned_sdist() -> Path:
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
+    import torch
+
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)

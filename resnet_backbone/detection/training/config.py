@@ -154,8 +154,6 @@ def _fit(present: Any, value: Any, where: str) -> Any:
         return kind(value)
     if kind is tuple and isinstance(value, str):
         return (value,)  # DATASETS.TRAIN my_data
-    if kind in (int, float) and isinstance(value, (int, float)) and where.endswith("MIN_SIZE_TRAIN_SAMPLING"):
-        return value
     if kind is tuple and isinstance(value, int) and not isinstance(value, bool):
         return (value,)  # INPUT.MIN_SIZE_TRAIN 320
     names = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}

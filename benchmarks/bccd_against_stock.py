@@ -10,16 +10,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
-from benchmarks.machine import versions
+from benchmarks.pairs import data_folder, finished, folder, train
 from benchmarks.record import make_entry
 from benchmarks.record import record as put
 
@@ -47,46 +41,19 @@ def main() -> None:
     arguments = parser.parse_args()
     for seed in arguments.seeds:
         for who in arguments.who:
-            if not arguments.only_record and not finished(folder(arguments.runs, who, seed)):
-                train(arguments.runs, who, seed)
+            output = folder(arguments.runs, who, seed)
+            if not arguments.only_record and not finished(output, SETTINGS):
+                train(output, who, CONFIG, SETTINGS, options_of(arguments.runs, who, seed))
     for who in arguments.who:
         record(arguments.runs, who)
 
 
-def folder(runs: Path, who: str, seed: int) -> Path:
-    """Where one run is."""
-    return runs / f"{who}-seed{seed}"
-
-
-def finished(output: Path) -> dict[str, Any] | None:
-    """What is written of a run that is done; None where there is none, or it was done with other settings."""
-    try:
-        done: dict[str, Any] = json.loads((output / "done.json").read_text())
-    except OSError:
-        return None
-    return done if done["settings"] == SETTINGS else None
-
-
-def train(runs: Path, who: str, seed: int) -> None:
-    """One run in a process of its own."""
-    data = Path(os.environ.get("RESNET_BACKBONE_DATA", "../shared/data"))
-    output = folder(runs, who, seed)
-    weights, options = data / WEIGHTS, dict(SETTINGS)
-    if who == "r101":
-        weights = grown(data / WEIGHTS, runs)
-        options["MODEL.RESNETS.DEPTH"] = 101
-    command = (
-        [sys.executable, "-m", "benchmarks.stock_detectron2"]
-        if who == "stock"
-        else [sys.executable, "tools/train_net.py", "--overwrite"]
-    )
-    command += ["--config", CONFIG, "--output", str(output), "MODEL.WEIGHTS", str(weights), "SEED", str(seed)]
-    command += [str(part) for pair in options.items() for part in pair]
-    versions()  # a checkout that changes during the run would name another commit
-    began = time.monotonic()
-    subprocess.run(command, check=True, env={**os.environ, "DETECTRON2_DATASETS": str(data.resolve())})
-    done = {"seconds": round(time.monotonic() - began), "settings": SETTINGS, "versions": dict(versions())}
-    (output / "done.json").write_text(json.dumps({**done, "date": datetime.date.today().isoformat()}))
+def options_of(runs: Path, who: str, seed: int) -> list[object]:
+    """What this run has of its own."""
+    weights = data_folder() / WEIGHTS
+    if who != "r101":
+        return ["MODEL.WEIGHTS", weights, "SEED", seed]
+    return ["MODEL.WEIGHTS", grown(weights, runs), "SEED", seed, "MODEL.RESNETS.DEPTH", 101]
 
 
 def grown(weights: Path, runs: Path) -> Path:
@@ -104,9 +71,10 @@ def record(runs: Path, who: str) -> None:
     found, done = [], None
     for path in sorted(runs.glob(f"{who}-seed*/evaluation/bccd_test/metrics.json")):
         output = path.parents[2]
-        if finished(output) is None:
+        done_here = finished(output, SETTINGS)
+        if done_here is None:
             continue
-        done = finished(output)
+        done = done_here
         numbers = json.loads(path.read_text())
         box = numbers["bbox"]
         found.append({

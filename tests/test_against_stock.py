@@ -27,6 +27,7 @@ def test_the_first_twenty_losses_are_stock_detectron2s(real_data, tmp_path, monk
         "MODEL.WEIGHTS": real_data / "weights" / "resnet50_pqf_fp16.pth.xz", "INPUT.MIN_SIZE_TRAIN": 80,
         "SOLVER.MAX_ITER": 20, "SOLVER.WARMUP_ITERS": 5, "SOLVER.STEPS": "(15,)", "DATALOADER.NUM_WORKERS": 0,
         "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 64, "MODEL.RPN.POST_NMS_TOPK_TRAIN": 200, "MODEL.DEVICE": "cpu",
+        "INPUT.MAPPER_TRAIN": "detectron2",
     }  # fmt: skip
     overrides = [str(part) for pair in pairs.items() for part in pair]
     config = ROOT / "configs" / "faster_rcnn_R50_bccd.yaml"

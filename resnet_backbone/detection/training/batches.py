@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper, get_detection_dataset_dicts
+from detectron2.data import get_detection_dataset_dicts
 from detectron2.data.common import DatasetFromList
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+from resnet_backbone.detection.data.mapper import training_mapper
 
 Record = dict[str, Any]
 Place = tuple[int, int]
@@ -104,7 +106,7 @@ def training_batches(
         cfg: SOLVER.IMS_PER_BATCH is shared by all processes.
         records: as `training_records` gives them.
         seed: of order and augmentation.
-        mapper: Detectron2's DatasetMapper unless another is given.
+        mapper: the one that INPUT.MAPPER_TRAIN names unless another is given.
 
     Raises:
         ValueError: at an image that cannot be used; names the file.
@@ -118,7 +120,7 @@ def training_batches(
         indices = TrainingSampler(len(records), seed=seed)
     wide = [r["width"] > r["height"] for r in records] if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None
     batches = Batches(indices, wide, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(), start)
-    data = SeededRecords(DatasetFromList(records, copy=False), mapper or DatasetMapper(cfg, True), seed)
+    data = SeededRecords(DatasetFromList(records, copy=False), mapper or training_mapper(cfg), seed)
     workers = cfg.DATALOADER.NUM_WORKERS
     loader: DataLoader[Any] = DataLoader(
         data,

@@ -84,16 +84,18 @@ def read_image(file: str, order: str) -> Pixels:
 
 
 def channels_first(image: Pixels) -> Pixels:
-    """H,W,C to C,H,W in memory of its own: numpy's copy of three channels, ten times as fast."""
-    if image.ndim != 3 or image.shape[2] != 3:
-        return np.ascontiguousarray(image.transpose(2, 0, 1))
-    # A flipped image is a view that runs backwards, which OpenCV does not take.
-    image = (
-        cv2.flip(image[:, ::-1], 1) if image.strides[1] < 0 and image.strides[0] > 0 else np.ascontiguousarray(image)
-    )
-    made = np.empty((3, *image.shape[:2]), np.uint8)
-    cv2.split(image, list(made))
-    return made
+    """H,W,C to contiguous C,H,W; numpy's way there takes most of a millisecond.
+
+    What torch has resized lies in memory with its channels first already, and a mirrored image is a view that runs
+    backwards, which neither torch nor OpenCV takes.
+    """
+    mirrored = image.strides[1] < 0
+    image = image[:, ::-1] if mirrored else image
+    planar = image.transpose(2, 0, 1)
+    if not planar.flags.c_contiguous:
+        planar = np.empty(planar.shape, np.uint8)
+        cv2.split(np.ascontiguousarray(image), list(planar))
+    return torch.from_numpy(planar).flip(2).numpy() if mirrored else planar
 
 
 class AntialiasedResize(T.ResizeTransform):

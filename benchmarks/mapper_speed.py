@@ -34,9 +34,9 @@ def main() -> None:
     put(make_entry(
         "mapper-speed", "A file to a resized, flipped training image: our mapper beside Detectron2's DatasetMapper.",
         "python -m benchmarks.mapper_speed", runs, settings={"images": IMAGES, "rounds": ROUNDS},
-        note="CPU time of one thread, in turns image by image, the same random numbers; milliseconds are medians over the rounds "
-        "of the mean over all images, files in the system's cache. The longer side is at most 1333, as in the "
-        "defaults. Differences are of grey levels, over all pixels.",
+        note="CPU time of one thread, in turns image by image, the same random numbers; milliseconds are medians over "
+        "the rounds of the mean over all images, files in the system's cache. The longer side is at most 1333, as in "
+        "the defaults. Differences are of grey levels, over all pixels.",
     ))  # fmt: skip
 
 

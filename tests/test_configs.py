@@ -72,6 +72,7 @@ ZOO = {
     "faster_rcnn_R18_DC5_coco": (DETECTION + "faster_rcnn_R_50_DC5_3x", BASIC),
     "faster_rcnn_R50_DC5_coco": (DETECTION + "faster_rcnn_R_50_DC5_3x", set()),
     "faster_rcnn_R101_DC5_coco": (DETECTION + "faster_rcnn_R_101_DC5_3x", set()),
+    "mask_rcnn_R50_coco": (SEGMENTATION + "mask_rcnn_R_50_FPN_3x", set()),
     "mask_rcnn_R101_coco": (SEGMENTATION + "mask_rcnn_R_101_FPN_3x", set()),
     "retinanet_R101_coco": (DETECTION + "retinanet_R_101_FPN_3x", set()),
     "faster_rcnn_R50_voc0712": (PASCAL + "faster_rcnn_R_50_FPN", VOC),

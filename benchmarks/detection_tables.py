@@ -63,4 +63,40 @@ def mapper_speed(entries: Entries) -> list[str]:
     return markdown(header, rows or [("all", *[NOT_RUN] * 6)]) + sources(entry)
 
 
-TABLES: dict[str, Table] = {"voc": voc, "voc-classes": voc_classes, "mapper-speed": mapper_speed}
+def mask_coco(entries: Entries) -> list[str]:
+    """The same detections by our evaluation and by pycocotools, every digit."""
+    entry = entries.get("mask-coco")
+    header = ("percent", "boxes, ours", "boxes, pycocotools", "masks, ours", "masks, pycocotools", "equal")
+    if entry is None:
+        return markdown(header, [("all twelve", *[NOT_RUN] * 5)])
+    (run,) = entry.runs
+    columns = [run[f"{kind}_{who}"] for kind in ("bbox", "segm") for who in ("ours", "pycocotools")]
+    rows = []
+    for name in columns[0]:
+        values = [column[name] for column in columns]
+        equal = values[0] == values[1] and values[2] == values[3]
+        rows.append((name, *(str(value) for value in values), "yes" if equal else "no"))
+    lines = ["", f"{run['detections']} detections."]
+    return [*markdown(header, rows), *lines, *sources(entry)]
+
+
+def mask_balloon(entries: Entries) -> list[str]:
+    """Mask R-CNN on balloons."""
+    entry = entries.get("mask-balloon")
+    keys = [f"{kind}_{key}" for kind in ("bbox", "segm") for key in ("AP", "AP50", "AP75")]
+    header = ("seed", *(f"{kind} {key}" for kind in ("box", "mask") for key in ("AP", "AP50", "AP75")), "iterations")
+    rows = [
+        (str(run["seed"]), *(spread([run[key]]) for key in keys), str(entry.settings["SOLVER.MAX_ITER"]))
+        for run in (entry.runs if entry else [])
+        if entry
+    ]
+    return markdown(header, rows or [("all", *[NOT_RUN] * 7)]) + sources(entry)
+
+
+TABLES: dict[str, Table] = {
+    "voc": voc,
+    "voc-classes": voc_classes,
+    "mapper-speed": mapper_speed,
+    "mask-coco": mask_coco,
+    "mask-balloon": mask_balloon,
+}

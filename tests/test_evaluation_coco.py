@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import importlib.util
 import io
 import json
 from pathlib import Path
@@ -17,6 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from resnet_backbone.evaluation.coco import METRICS, evaluate_coco
+from resnet_backbone.evaluation.coco_backends import choose_backend
 
 
 def by_pycocotools(file: Path, results: list[dict[str, Any]], iou_type: str) -> COCOeval:
@@ -44,7 +44,7 @@ def test_equals_pycocotools_on_real_ground_truth(
     before = copy.deepcopy((truth, results))
     expected = by_pycocotools(file, results, iou_type)
     capsys.readouterr()
-    for backend in ("pycocotools", *(["hotcoco"] if importlib.util.find_spec("hotcoco") else [])):
+    for backend in sorted({"pycocotools", choose_backend()}):
         ours = evaluate_coco(truth, results, iou_type, backend=backend)  # type: ignore[arg-type]
         assert ours.backend == backend and capsys.readouterr().out == ""
         assert (truth, results) == before

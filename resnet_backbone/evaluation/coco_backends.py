@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.metadata
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -103,6 +104,14 @@ def choose_backend(asked: str = "auto", *, key: str = "backend") -> Literal["pyc
             "extra [eval]) or take 'pycocotools', which gives the same numbers"
         )
     return "pycocotools"
+
+
+def with_version(backend: str) -> str:
+    """For logs: "hotcoco 1.3.0"."""
+    try:
+        return f"{backend} {importlib.metadata.version(backend)}"
+    except importlib.metadata.PackageNotFoundError:
+        return backend
 
 
 def _hotcoco_version() -> str | None:

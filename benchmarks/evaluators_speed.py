@@ -1,9 +1,9 @@
 """COCO's metric beside pycocotools' and VOC's beside Detectron2's, on generated sets of their real sizes.
 
-python -m benchmarks.evaluators_speed             # three rounds of about two minutes
-python -m benchmarks.evaluators_speed --rounds 1
+python -m benchmarks.evaluators_speed             # three rounds of about two minutes, one thread
+python -m benchmarks.evaluators_speed --rounds 1 --threads 2
 
-One process, one thread. In every round both evaluate the same objects, ours five times before and five times after
+All in one process. In every round both evaluate the same objects, ours five times before and five times after
 theirs, and it is noted whether the numbers are equal: COCO's three arrays to the bit, VOC's AP to the bit with
 Detectron2's rounding. Detectron2 takes detections from text files, as its evaluator always does, ours from arrays, as
 ours does; writing files is not counted.
@@ -19,7 +19,6 @@ import importlib.metadata
 import io
 import json
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,7 +31,6 @@ from benchmarks.machine import versions
 from benchmarks.record import make_entry
 from benchmarks.record import record as put
 
-ONE_THREAD = {"RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 OURS_REPEATS = 5
 COCO_SIZE = {"images": 5000, "classes": 80, "objects": 36_800, "crowds": 455, "detections": 250_000}
 VOC_SIZE = {"images": 4950, "classes": 20, "objects": 15_000, "difficult": 2800, "detections": 250_000}
@@ -45,21 +43,21 @@ OBJECT_FORM = (
     "<object><name>{}</name><pose>Unspecified</pose><truncated>0</truncated><difficult>{}</difficult><bndbox>"
     "<xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
 )
-Timed = tuple[float, Any]
+Timed = tuple[np.ndarray, Any]
 
 
 def timed(call: Callable[[], Any]) -> Timed:
-    """Seconds and the answer; what earlier calls left behind is collected before."""
+    """Seconds by the clock and of the processor, and the answer; what earlier calls left is collected before."""
     gc.collect()
-    began = time.perf_counter()
+    began = np.array([time.perf_counter(), time.process_time()])
     answer = call()
-    return time.perf_counter() - began, answer
+    return np.array([time.perf_counter(), time.process_time()]) - began, answer
 
 
-def median_of(call: Callable[[], Any], times: int = OURS_REPEATS) -> Timed:
-    """The median of some calls' seconds, and the last answer."""
-    results = [timed(call) for _ in range(times)]
-    return statistics.median(seconds for seconds, _ in results), results[-1][1]
+def median_of(call: Callable[[], Any]) -> Timed:
+    """The medians of some calls' seconds, and the last answer."""
+    results = [timed(call) for _ in range(OURS_REPEATS)]
+    return np.median([seconds for seconds, _ in results], axis=0), results[-1][1]
 
 
 def made_objects(size: dict[str, int], rng: np.random.Generator) -> tuple[Any, Any, Any]:
@@ -214,8 +212,10 @@ def voc_round(folder: Path, ids: list[str], names: list[str], detections: Any) -
     ]
 
 
-def _run(part: str, theirs: float, ours: float, same: dict[str, Any]) -> dict[str, Any]:
-    run = {"part": part, "theirs_s": theirs, "ours_s": ours, "ratio": theirs / ours, **same}
+def _run(part: str, theirs: np.ndarray, ours: np.ndarray, same: dict[str, Any]) -> dict[str, Any]:
+    seconds = {"theirs_s": float(theirs[0]), "ours_s": float(ours[0])}
+    ratio, cpu_ratio = (theirs / ours).tolist()
+    run = {"part": part, **seconds, "ratio": ratio, "cpu_ratio": cpu_ratio, **same}
     print(run, flush=True)
     return run
 
@@ -224,22 +224,24 @@ def main() -> None:
     """Measures all rounds and records the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
-    os.environ.update(ONE_THREAD)  # before hotcoco is there
+    parser.add_argument("--threads", type=int, default=1, help="of hotcoco; the others have one (default: 1)")
+    arguments = parser.parse_args()
+    os.environ["RAYON_NUM_THREADS"] = str(arguments.threads)  # before hotcoco is there
     versions()
     evaluators = {name: importlib.metadata.version(name) for name in ("hotcoco", "pycocotools")}
     runs: list[dict[str, Any]] = []
-    for seed in range(rounds):
+    for seed in range(arguments.rounds):
         with tempfile.TemporaryDirectory() as folder:
             runs += coco_round(*made_coco(seed), Path(folder))
             runs += voc_round(Path(folder), *made_voc(seed, Path(folder)))
-    settings = {"COCO": COCO_SIZE, "VOC": VOC_SIZE, "overlaps": len(OVERLAPS), "threads": 1, **evaluators}
+    settings = {"COCO": COCO_SIZE, "VOC": VOC_SIZE, "overlaps": len(OVERLAPS), "threads": arguments.threads}
     put(make_entry(
         "evaluators-speed", "COCO's metric beside pycocotools' and VOC's beside Detectron2's, on generated sets.",
-        f"python -m benchmarks.evaluators_speed --rounds {rounds}", runs, settings=settings, seeds=list(range(rounds)),
-        note="hotcoco {hotcoco}, pycocotools {pycocotools}; one thread; boxes; each round on a set of its own seed; "
-        "ours: the mean of two medians of five, before and after the reference. Detectron2 takes VOC's detections from "
-        "text files, as its evaluator always does, ours from arrays, as ours does.".format(**evaluators),
+        f"python -m benchmarks.evaluators_speed --rounds {arguments.rounds} --threads {arguments.threads}", runs,
+        settings={**settings, **evaluators}, seeds=list(range(arguments.rounds)),
+        note="hotcoco {hotcoco}, pycocotools {pycocotools}; boxes; each round on a set of its own seed; ours: the mean "
+        "of two medians of five, before and after the reference. Detectron2 takes VOC's detections from text files, "
+        "as its evaluator always does, ours from arrays, as ours does.".format(**evaluators),
     ))  # fmt: skip
 
 

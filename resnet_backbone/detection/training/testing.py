@@ -21,7 +21,9 @@ from resnet_backbone.detection.drawables import predicted_objects, record_object
 from resnet_backbone.detection.evaluator import DetectionEvaluator
 from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.engine.progress import Progress
+from resnet_backbone.evaluation.coco_backends import choose_backend
 from resnet_backbone.evaluation.pictures import Picture, contact_sheet, save, side_by_side, unique_names
+from resnet_backbone.evaluation.voc import ROUNDINGS
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,8 @@ def test(cfg: CfgNode, model: nn.Module, output: Path, *, pictures: bool = True)
     for name in cfg.DATASETS.TEST:
         records = DatasetCatalog.get(name)
         folder = output / "evaluation" / name
-        evaluator = DetectionEvaluator(name, folder)
+        keys = {"voc_rounding": cfg.TEST.VOC_ROUNDING, "coco_backend": cfg.TEST.COCO_BACKEND}
+        evaluator = DetectionEvaluator(name, folder, **keys)
         drawn = chosen(records, cfg.TEST.PICTURES if pictures else 0)
         kept = _run(cfg, model, name, records, evaluator, {r["image_id"] for r in drawn})
         results[name] = evaluator.evaluate()
@@ -58,6 +61,17 @@ def test(cfg: CfgNode, model: nn.Module, output: Path, *, pictures: bool = True)
             if found:
                 _draw(name, found, kept, output / "pictures" / name, cfg.TEST.PICTURE_THRESH)
     return results
+
+
+def check_metrics(cfg: CfgNode) -> None:
+    """Refuses before anything runs what `test` would refuse after it.
+
+    Raises:
+        ValueError: TEST.COCO_BACKEND is unknown or not installed, or TEST.VOC_ROUNDING is unknown.
+    """
+    choose_backend(cfg.TEST.COCO_BACKEND, key="TEST.COCO_BACKEND")
+    if cfg.TEST.VOC_ROUNDING not in ROUNDINGS:
+        raise ValueError(f"TEST.VOC_ROUNDING is {cfg.TEST.VOC_ROUNDING!r}, but it must be {' or '.join(ROUNDINGS)}")
 
 
 def flat(results: Mapping[str, Numbers]) -> dict[str, float]:

@@ -158,12 +158,13 @@ MASK = {"size": [60, 40], "counts": [0, 2400]}
         ([{**ONE, "bbox": [1, 2, 3]}], TRUTH, "the bbox [1, 2, 3] and not four numbers"),
         ([{k: v for k, v in ONE.items() if k != "score"}], TRUTH, "detection 0 has no score"),
         ([{**ONE, "bbox": []}], TRUTH, "detection 0 has no bbox and no segmentation"),
-        ([{**ONE, "image_id": "7"}], TRUTH, "image '7' is not in the annotations, nor are 0 more of the 1 image ids; "
+        ([{**ONE, "image_id": "7"}], TRUTH, "image '7' is not in the annotations; "
          "the annotations' image ids are whole numbers, as 7: write them so"),
         ([{**ONE, "image_id": "a.jpg"}], TRUTH, "these are file names: write the annotations' image ids ('a.jpg'"),
         ([{**ONE, "image_id": 0}], TRUTH, "they look like places in the list of images"),
-        ([ONE, {**ONE, "image_id": 9}], TRUTH, "detection 1: image 9 is not in the annotations, nor are 0 more of the "
-         "2 image ids; evaluate on the images that the detector saw"),
+        ([ONE, {**ONE, "image_id": 9}], TRUTH, "detection 1: image 9 is not in the annotations; "
+         "evaluate on the images that the detector saw"),
+        ([{**ONE, "image_id": 8}, {**ONE, "image_id": 9}], TRUTH, "image 8 is not in the annotations (nor"),
         ([{**ONE, "image_id": 999999}], TRUTH, "results and annotations are of different data"),
         ([ONE, {**ONE, "category_id": 0}], TRUTH, "they look like classes counted from 0 without gaps: write the "
          "annotations' category ids, which are 1 cat, 5 dog"),
@@ -207,6 +208,18 @@ def test_bad_voc_files_end_in_one_sentence(
     assert start(EvaluateOptions(tmp_path, real_data / "bccd", split)) == 1
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+
+
+def test_files_of_two_splits_and_folders_of_two_years_are_not_mixed(
+    real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("test", "val"):
+        (tmp_path / f"comp4_det_{split}_RBC.txt").write_text("")
+        (tmp_path / f"VOC{len(split)}/Annotations").mkdir(parents=True)
+    assert start(EvaluateOptions(tmp_path, real_data / "bccd", "test")) == 1
+    assert "is of the same class, 'RBC'; give a folder with the files of one split" in capsys.readouterr().err
+    assert start(EvaluateOptions(tmp_path, tmp_path, "test")) == 1
+    assert "holds VOC3, VOC4; name one of them" in capsys.readouterr().err
 
 
 def test_what_both_sides_must_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,10 @@ import numpy as np
 from resnet_backbone.evaluation.truth import GroundTruth
 from resnet_backbone.evaluation.voc import Bools, Floats, Ints, VocDetections, VocTruth, evaluate_voc
 
+LOW = 10.0
+"""Percent: from this AP at 0.5 on a detector is taken for one that works."""
+TIMES = 4.0
+"""So many times the AP is what undoing a mistake must give, and at least `LOW`."""
 SAMPLE = 400
 """Images that are looked at; more would cost time and show the same."""
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from resnet_backbone.evaluation.case import Case, mean_of
+from resnet_backbone.evaluation.case import LOW, TIMES, Case, mean_of
 from resnet_backbone.evaluation.voc import Floats, Ints
 
-ENOUGH = 10.0
-"""Percent: AP at 0.5 that another reading of the classes must give, and `TIMES` what it was."""
-TIMES = 4.0
 MAJORITY = 0.6
 """Share of a class's matched detections that must be on objects of one other class for it to be taken for that."""
 
@@ -21,7 +18,7 @@ def class_findings(case: Case, values: Floats) -> list[str]:
         case: truth and detections.
         values: AP50 of every class as it is.
     """
-    if len(case.names) == 1 or not (values < ENOUGH).any():
+    if len(case.names) == 1 or not (values < LOW).any():
         return []
     found = _shifted(case, values) or _reordered(case, values) or _at_random(case, values)
     return [found] if found else []
@@ -33,7 +30,7 @@ def _shifted(case: Case, values: Floats) -> str:
         table = np.arange(count) + shift
         table[(table < 0) | (table >= count)] = -1
         then = case.with_classes(table).mean()
-        if then >= max(ENOUGH, TIMES * now):
+        if then >= max(LOW, TIMES * now):
             first = next(n for n in range(count) if table[n] >= 0 and (case.classes == n).any())
             return (
                 f"the boxes are right and the classes shifted by one: with every class index one "
@@ -56,7 +53,7 @@ def _reordered(case: Case, values: Floats) -> str:
     if len(changed) < 2 or not (closed.all() or covered > 0.5):
         return ""
     now, then = mean_of(values[targets]), mean_of(case.with_classes(table).ap50()[targets])
-    if then < max(2 * ENOUGH, TIMES * now):
+    if then < max(2 * LOW, TIMES * now):
         return ""
     pairs = [f"{case.names[a]!r} is {case.names[b]!r}" for a, b in zip(changed, targets)]
     more = f" and {len(pairs) - 4} more" if len(pairs) > 4 else ""
@@ -90,7 +87,7 @@ def _at_random(case: Case, values: Floats) -> str:
     now, together = mean_of(values), case.of_one_class().mean()
     detections, objects = case.matches()
     said, true = case.classes[detections], case.truth_classes[objects]
-    if now >= ENOUGH / 2 or together < max(2 * ENOUGH, TIMES * now) or len(said) < 20:
+    if now >= LOW / 2 or together < max(2 * LOW, TIMES * now) or len(said) < 20:
         return ""
     shares = [np.bincount(c, minlength=len(case.names)) / len(c) for c in (said, true)]
     right, chance = (said == true).mean(), (shares[0] * shares[1]).sum()

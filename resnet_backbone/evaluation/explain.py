@@ -11,15 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from resnet_backbone.evaluation.box_readings import box_readings
-from resnet_backbone.evaluation.case import Case, make_case, mean_of
+from resnet_backbone.evaluation.case import LOW, TIMES, Case, make_case, mean_of
 from resnet_backbone.evaluation.class_readings import class_findings
 from resnet_backbone.evaluation.truth import GroundTruth
 from resnet_backbone.evaluation.voc import Floats, VocDetections
-
-LOW = 10.0
-"""Percent: from this AP at 0.5 on a detector is taken for one that works."""
-TIMES = 4.0
-"""So many times the AP is what undoing a mistake must give, and at least `LOW`."""
 
 
 def explain(truth: GroundTruth, found: VocDetections, *, model_classes: Sequence[str] = ()) -> list[str]:

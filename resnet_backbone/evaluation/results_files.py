@@ -97,9 +97,10 @@ def _check_ids(file: Path, results: Sequence[Result], truth: GroundTruth) -> Non
         unknown = [i for i in ids if i not in known]
         if unknown:
             at = next(n for n, one in enumerate(results) if one[f"{key}_id"] == unknown[0])
+            more = f" (nor are {len(unknown) - 1} others of {len(ids)})" if len(unknown) > 1 else ""
             raise ValueError(
-                f"{file}: detection {at}: {key} {unknown[0]!r} is not in the annotations, nor are {len(unknown) - 1} "
-                f"more of the {len(ids)} {key} ids; {remedy(list(ids), truth)}"
+                f"{file}: detection {at}: {key} {unknown[0]!r} is not in the annotations{more}; "
+                f"{remedy(list(ids), truth)}"
             )
 
 
@@ -120,7 +121,8 @@ def of_results(results: list[Result], truth: GroundTruth) -> Found:
     """Checked COCO results for both metrics."""
     indices = {category: index for index, category in enumerate(truth.category_ids)}
     has_boxes = all(one.get("bbox") for one in results)
-    boxes = np.array([_box(one, truth) for one in results], np.float64).reshape(-1, 4)
+    sizes = {image["id"]: (image.get("height"), image.get("width")) for image in truth.coco["images"]}
+    boxes = np.array([_box(one, sizes[one["image_id"]]) for one in results], np.float64).reshape(-1, 4)
     voc = VocDetections(
         [one["image_id"] for one in results],
         np.array([indices[one["category_id"]] for one in results], np.int64),
@@ -130,12 +132,9 @@ def of_results(results: list[Result], truth: GroundTruth) -> Found:
     return Found(results, voc, has_boxes, all(one.get("segmentation") for one in results))
 
 
-def _box(one: Result, truth: GroundTruth) -> list[float]:
+def _box(one: Result, size: tuple[int | None, int | None]) -> list[float]:
     if one.get("bbox"):
         return list(one["bbox"])
-    size = (None, None)
-    if isinstance(one["segmentation"], list):
-        size = next((i.get("height"), i.get("width")) for i in truth.coco["images"] if i["id"] == one["image_id"])
     mask = to_rle(one["segmentation"], *size)
     return [float(v) for v in masks.toBbox(mask)] if mask else [0.0] * 4
 
@@ -145,7 +144,13 @@ def _of_class_files(files: Sequence[Path], truth: GroundTruth) -> Found:
     images = {str(image["id"]): image["id"] for image in truth.coco["images"]}
     by_name = {Path(str(i["file_name"])).stem: i["id"] for i in truth.coco["images"] if i.get("file_name")}
     lines: list[tuple[int, VocLine]] = []
+    of_class: dict[int, Path] = {}
     for index, file in sorted((_class_of(file, truth.classes), file) for file in files):
+        if of_class.setdefault(index, file) != file:
+            raise ValueError(
+                f"{file}: {of_class[index]} is of the same class, {truth.classes[index]!r}; give a folder with the "
+                "files of one split"
+            )
         lines += [(index, line) for line in read_class_file(file)]
     ids = [images.get(line.image, by_name.get(line.image)) for _, line in lines]
     for (index, line), identity in zip(lines, ids):

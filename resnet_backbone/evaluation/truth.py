@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_backbone.evaluation.json_files import is_box, is_mask, read_json
+from resnet_backbone.evaluation.json_files import is_box, is_mask, is_number, read_json
 from resnet_backbone.evaluation.voc import VocTruth
 from resnet_backbone.evaluation.voc_xml import VocAnnotation, read_annotation
 
@@ -105,10 +105,13 @@ def read_coco_truth(file: Path) -> GroundTruth:
 
 
 def _check_annotation(one: Any, where: str) -> None:
-    if not isinstance(one, Mapping) or "image_id" not in one or "category_id" not in one:
+    ids = [type(one.get(key)) for key in ("image_id", "category_id")] if isinstance(one, Mapping) else [None]
+    if not all(kind in (int, str) for kind in ids):
         raise ValueError(f"{where} has no image_id or no category_id: {one!r:.60}")
     if not is_box(one.get("bbox")):
         raise ValueError(f"{where} has the bbox {one.get('bbox')!r:.60} and not four numbers (x, y, width, height)")
+    if one.get("area") is not None and not is_number(one["area"]):
+        raise ValueError(f"{where} has the area {one['area']!r:.40} and not a number")
     if one.get("segmentation") and not is_mask(one["segmentation"]):
         raise ValueError(f"{where} has a segmentation that is neither polygons nor run lengths with their size")
 
@@ -126,6 +129,8 @@ def read_voc_truth(root: Path, split: str = "") -> GroundTruth:
     with_annotations = [folder for folder in inside if (folder / "Annotations").is_dir()]
     if not with_annotations:
         raise ValueError(f"{root}: has no folder Annotations; give a folder in VOC's layout, or a COCO JSON file")
+    if len(with_annotations) > 1 and with_annotations[0] != root:
+        raise ValueError(f"{root}: holds {', '.join(f.name for f in with_annotations)}; name one of them")
     root = with_annotations[0]
     there = sorted(name[:-4] for name in os.listdir(root / "Annotations") if name.endswith(".xml"))
     ids = read_split(root, split, there)

@@ -40,12 +40,14 @@ def test_coco_json_gives_pycocotools_numbers(real_data: Path, tmp_path: Path, ca
     numbers = evaluated(tmp_path / "results.json", file)
     printed = capsys.readouterr().out
     for kind in ("bbox", "segm"):
-        expected = by_pycocotools(file, results, kind)
+        expected = by_pycocotools(file, results, kind).stats
         assert [numbers[kind][m] / 100 for m in METRICS] == pytest.approx(expected, rel=1e-12)
         assert f"{100 * expected[0]:.2f}" in printed and math.isfinite(numbers[kind]["AP-traffic light"])
     assert numbers["bbox"]["AP-zebra"] is None and "zebra" in numbers["remarks"][0]
     one = evaluated(tmp_path / "results.json", file, iou_type="segm")
-    assert set(one) == {"segm", "remarks"} and one["segm"] == numbers["segm"]
+    assert set(one) == {"segm", "voc-segm", "remarks"} and one["segm"] == numbers["segm"]
+    assert one["voc-segm"] == numbers["voc-segm"]
+    assert one["voc-segm"]["AP50"] == pytest.approx(one["segm"]["AP50"], abs=3)
     # Masks without boxes, as other programs write them.
     (tmp_path / "masks.json").write_text(json.dumps([{k: v for k, v in r.items() if k != "bbox"} for r in results]))
     assert evaluated(tmp_path / "masks.json", file)["segm"] == numbers["segm"]

@@ -16,9 +16,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from resnet_backbone.evaluation.coco import METRICS, evaluate_coco
+from resnet_backbone.evaluation.coco_backends import choose_backend
 
 
-def by_pycocotools(file: Path, results: list[dict[str, Any]], iou_type: str) -> list[float]:
+def by_pycocotools(file: Path, results: list[dict[str, Any]], iou_type: str) -> COCOeval:
     results = copy.deepcopy(results)
     for result in results:
         if iou_type == "segm":
@@ -29,7 +30,7 @@ def by_pycocotools(file: Path, results: list[dict[str, Any]], iou_type: str) -> 
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return list(evaluation.stats)
+    return evaluation
 
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
@@ -41,13 +42,16 @@ def test_equals_pycocotools_on_real_ground_truth(
     assert sum(a["iscrowd"] for a in truth["annotations"])
     results = perturbed_results(truth, with_masks=iou_type == "segm")
     before = copy.deepcopy((truth, results))
-    capsys.readouterr()
-    ours = evaluate_coco(truth, results, iou_type)
-    assert capsys.readouterr().out == ""
-    assert (truth, results) == before
     expected = by_pycocotools(file, results, iou_type)
+    capsys.readouterr()
+    for backend in sorted({"pycocotools", choose_backend()}):
+        ours = evaluate_coco(truth, results, iou_type, backend=backend)  # type: ignore[arg-type]
+        assert ours.backend == backend and capsys.readouterr().out == ""
+        assert (truth, results) == before
+        for name in ("precision", "recall", "scores"):
+            assert np.array_equal(getattr(ours.arrays, name), expected.eval[name]), (backend, name)
+        assert ours.metrics == dict(zip(METRICS, (100 * expected.stats).tolist()))
     assert list(ours.metrics) == list(METRICS)
-    assert [x / 100 for x in ours.metrics.values()] == pytest.approx(expected, rel=1e-14)
     assert str(ours) == str(evaluate_coco(file, results, iou_type))
     known = [x for x in ours.per_class.values() if not np.isnan(x)]
     assert np.mean(known) == pytest.approx(ours.metrics["AP"]) and 0 < len(known) < 80 == len(ours.per_class)
@@ -124,9 +128,33 @@ def test_an_object_without_mask_is_ignored_where_masks_are_asked_for() -> None:
         ({"image_id": 99}, "detection 1: image 99 is not in the ground truth"),
         ({"category_id": 3}, "detection 1: category 3 is not in the ground truth, which has 0, 7"),
         ({"score": float("nan")}, "detection 1: score nan of image 0"),
+        ({"score": "0.9"}, "detection 1: score 0.9 of image 0 is not a finite number"),
         ({"bbox": None}, "detection 1 has no bbox"),
+        ({"image_id": None}, "detection 1 has no image_id"),
+        ({"image_id": [0]}, r"detection 1: image \[0\] is not in the ground truth"),
+        ({"bbox": [1, 2, 3]}, r"detection 1: bbox \[1, 2, 3\] of image 0 is not 4 finite numbers"),
+        ({"bbox": [1, 2, 3, float("inf")]}, "detection 1: bbox .* of image 0 is not 4 finite numbers"),
     ],
 )
 def test_nonsense_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         evaluate_coco(tiny(), [PERFECT[0], {**PERFECT[1], **change}])
+
+
+def test_nonsense_in_masks_and_in_the_ground_truth_is_refused() -> None:
+    for nothing in (None, [], [[1, 2, 3, 4]]):
+        with pytest.raises(ValueError, match="detection 1 has no segmentation"):
+            evaluate_coco(
+                tiny(),
+                [{**d, "segmentation": [[1, 1, 9, 1, 9, 9]] if d is PERFECT[0] else nothing} for d in PERFECT],
+                "segm",
+            )
+    for box, message in (
+        ([1, 2], r"annotation 1: bbox \[1, 2\] of image 0 is not 4"),
+        (None, "annotation 1 has no bbox"),
+    ):
+        truth = tiny()
+        truth["annotations"][1] = {"id": 1, "image_id": 0, "category_id": 7, "bbox": box, "area": 1}
+        for iou_type in ("bbox", "segm"):
+            with pytest.raises(ValueError, match=message):
+                evaluate_coco(truth, [], iou_type)  # type: ignore[arg-type]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from made_detections import perturbed_boxes
+from made_detections import perturbed_boxes, perturbed_results
+from pycocotools import mask as masks
 
+from resnet_backbone.detection.data.truth import GroundTruth
 from resnet_backbone.evaluation.voc import VocDetections, VocResult, VocTruth, evaluate_voc, sweep_voc
 
 # fmt: off
@@ -37,27 +41,39 @@ def make_detections(truth: VocTruth, seed: int = 0) -> VocDetections:
     return VocDetections(*perturbed_boxes(list(truth.images), truth.classes, truth.boxes, len(NAMES), seed))
 
 
-def by_the_devkit(truth: VocTruth, found: VocDetections, index: int, iou: float) -> tuple[float, float]:
-    """VOCevaldet.m and VOCap.m line by line: (all points, 11 points), 0..1."""
+def box_overlap(box: Any, other: Any) -> float:
+    """As VOCevaldet.m has it, -inf where they do not touch."""
+    width = min(box[2], other[2]) - max(box[0] + 1, other[0] + 1) + 1
+    height = min(box[3], other[3]) - max(box[1] + 1, other[1] + 1) + 1
+    if width <= 0 or height <= 0:
+        return -np.inf
+    union = (box[2] - box[0]) * (box[3] - box[1]) + (other[2] - other[0]) * (other[3] - other[1])
+    return width * height / (union - width * height)
+
+
+def mask_overlap(mask: Any, other: Any) -> float:
+    return (mask & other).sum() / max((mask | other).sum(), 1)
+
+
+def by_the_devkit(
+    truth: VocTruth, found: VocDetections, index: int, iou: float, shapes: Any = None, overlap_of: Any = box_overlap
+) -> tuple[float, float]:
+    """VOCevaldet.m and VOCap.m line by line: (all points, 11 points), 0..1; `shapes` are compared, by default boxes."""
+    of_truth, of_found = shapes or (truth.boxes.astype(float), found.boxes.astype(float))
     objects: dict[Any, list[list[Any]]] = defaultdict(list)
     asked = 0
-    for image, label, box, difficult in zip(truth.images, truth.classes, truth.boxes, truth.difficult):
+    for image, label, shape, difficult in zip(truth.images, truth.classes, of_truth, truth.difficult):
         if label == index:
-            objects[image].append([box, difficult, False])
+            objects[image].append([shape, difficult, False])
             asked += not difficult
     mine = [d for d in range(len(found.scores)) if found.classes[d] == index]
     tp, fp = [], []
     for d in sorted(mine, key=lambda d: -float(found.scores[d])):  # Python's sort is stable
-        box, best, at = found.boxes[d].astype(float), -np.inf, None
+        best, at = -np.inf, None
         for one in objects[found.images[d]]:
-            other = one[0]
-            width = min(box[2], other[2]) - max(box[0] + 1, other[0] + 1) + 1
-            height = min(box[3], other[3]) - max(box[1] + 1, other[1] + 1) + 1
-            if width > 0 and height > 0:
-                union = (box[2] - box[0]) * (box[3] - box[1]) + (other[2] - other[0]) * (other[3] - other[1])
-                overlap = width * height / (union - width * height)
-                if overlap > best:
-                    best, at = overlap, one
+            overlap = overlap_of(of_found[d], one[0])
+            if overlap > best:
+                best, at = overlap, one
         hit = best >= iou
         tp.append(bool(hit and not at[1] and not at[2]))
         fp.append(bool(not hit or (not at[1] and at[2])))
@@ -80,6 +96,55 @@ def test_equals_the_devkit_written_plainly(real_data: Path) -> None:
             assert (result.classes[name].ap / 100, result.classes[name].ap11 / 100) == pytest.approx(
                 expected, abs=1e-12
             )
+
+
+def test_masks_equal_the_devkit_written_plainly(real_data: Path) -> None:
+    """COCO's photographs: polygons, crowds that nobody is asked for, and two objects whose masks are missing."""
+    coco = json.loads((real_data / "coco/annotations/instances_val2017.json").read_text())
+    crowded = {a["image_id"] for a in coco["annotations"] if a["iscrowd"]}
+    coco["images"] = sorted(coco["images"], key=lambda i: i["id"] not in crowded)[:25]
+    chosen = {image["id"] for image in coco["images"]}
+    coco["annotations"] = [a for a in coco["annotations"] if a["image_id"] in chosen]
+    results = perturbed_results(coco, with_masks=True)
+    coco["annotations"][0]["segmentation"] = []
+    ids = [c["id"] for c in coco["categories"]]
+    names = [c["name"] for c in coco["categories"]]
+    truth = GroundTruth(coco, tuple(names), tuple(ids), True).as_voc("segm")
+    assert truth.difficult[0] and sum(truth.difficult) > 2
+    found = VocDetections(
+        [r["image_id"] for r in results], np.array([ids.index(r["category_id"]) for r in results]),
+        np.zeros((len(results), 4)), np.array([r["score"] for r in results]), [r["segmentation"] for r in results],
+    )  # fmt: skip
+    decoded = [[masks.decode(m).astype(bool) for m in table.masks or ()] for table in (truth, found)]
+    ours = sweep_voc(truth, found, names, ious=(0.5, 0.75), iou_type="segm")
+    measured = 0
+    for iou, result in zip((0.5, 0.75), ours):
+        for index, name in enumerate(names):
+            if result.classes[name].objects:
+                expected = by_the_devkit(truth, found, index, iou, decoded, mask_overlap)
+                assert (result.classes[name].ap / 100, result.classes[name].ap11 / 100) == pytest.approx(
+                    expected, abs=1e-12
+                )
+                measured += 0.01 < expected[0] < 0.99
+    assert measured > 20
+
+
+def test_masks_worked_by_hand() -> None:
+    """A box twice as large as its mask: as boxes both are found, as masks the second is not."""
+    shapes = np.zeros((3, 20, 20), np.uint8)
+    shapes[0, :10, :10], shapes[1, 10:, 10:], shapes[2, 10:, 10:14] = 1, 1, 1
+    first, second, thin = (masks.encode(np.asfortranarray(shape)) for shape in shapes)
+    boxes = np.array([[0, 0, 10, 10], [10, 10, 20, 20]])
+    truth = VocTruth(["a", "a"], np.zeros(2), boxes, np.zeros(2), [first, second])
+    found = VocDetections(["a", "a"], np.zeros(2), boxes, np.array([0.8, 0.9]), [first, thin])
+    assert evaluate_voc(truth, found, ["thing"]).ap == 100
+    assert evaluate_voc(truth, found, ["thing"], iou_type="segm").ap == 25  # 0 of 1, then 1 of 2
+    assert evaluate_voc(truth, found, ["thing"], iou_type="segm", iou=0.4).ap == 100
+    without = VocDetections(["a", "a"], np.zeros(2), boxes, np.array([0.8, 0.9]))
+    with pytest.raises(ValueError, match="detections: no masks"):
+        evaluate_voc(truth, without, ["thing"], iou_type="segm")
+    with pytest.raises(ValueError, match="differ in length"):
+        evaluate_voc(replace(truth, masks=[first]), found, ["thing"], iou_type="segm")
 
 
 @pytest.mark.parametrize("iou", [0.5, 0.8])
@@ -166,3 +231,9 @@ def test_nonsense_is_refused(change: dict[str, Any], message: str) -> None:
     }
     with pytest.raises(ValueError, match=message):
         evaluate_voc(truth, VocDetections(**{**parts, **change}), ["thing"])
+
+
+def test_an_unknown_rounding_is_refused() -> None:
+    truth, found = VocTruth([], np.zeros(0), np.zeros((0, 4)), np.zeros(0)), VocDetections([], *[np.zeros(0)] * 3)
+    with pytest.raises(ValueError, match="rounding is 'coco', but it must be none or detectron2"):
+        evaluate_voc(truth, found, ["thing"], rounding="coco")  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import uuid
 from collections.abc import Iterator
@@ -18,14 +19,19 @@ from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
 from detectron2.utils import comm
 from made_detections import perturbed_boxes, perturbed_results
+from PIL import Image
 from pycocotools import mask as masks
 from test_datasets import config
 from test_evaluation_voc import NAMES as VOC_NAMES
 
+from resnet_backbone.detection.config import default_config
 from resnet_backbone.detection.data.catalog import register_user_data
 from resnet_backbone.detection.drawables import predicted_objects, record_objects
 from resnet_backbone.detection.evaluator import RESULTS_FILE, DetectionEvaluator
+from resnet_backbone.detection.training import testing
+from resnet_backbone.detection.training.testing import check_metrics
 from resnet_backbone.evaluation.coco import METRICS
+from resnet_backbone.evaluation.coco_backends import choose_backend
 
 Batch = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
@@ -90,7 +96,9 @@ def coco_val(real_data: Path, tmp_path: Path) -> tuple[str, Path]:
     return name, file
 
 
-def test_equals_detectron2s_coco_evaluator(coco_val: tuple[str, Path], tmp_path: Path) -> None:
+def test_equals_detectron2s_coco_evaluator(
+    coco_val: tuple[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     name, file = coco_val
     ours = run(DetectionEvaluator(name, tmp_path / "ours"), batches(name, file, with_masks=True))
     stock = COCOEvaluator(name, ("bbox", "segm"), False, str(tmp_path / "theirs"), use_fast_impl=False)
@@ -99,6 +107,10 @@ def test_equals_detectron2s_coco_evaluator(coco_val: tuple[str, Path], tmp_path:
         assert list(ours[task])[:12] == list(METRICS) and len(ours[task]) == 12 + 80
         assert len(theirs[task]) == 6 + 80 and same(ours[task], theirs[task])
         assert 10 < ours[task]["AP"] < 90
+    for backend in sorted({"pycocotools", choose_backend()}):
+        with caplog.at_level(logging.INFO, "resnet_backbone"):
+            by = run(DetectionEvaluator(name, coco_backend=backend), batches(name, file, with_masks=True))  # type: ignore[arg-type]
+        assert str(by) == str(ours) and f"COCO's numbers on {name} are by {backend} " in caplog.text
     written = [json.loads((tmp_path / who / RESULTS_FILE).read_text()) for who in ("ours", "theirs")]
     assert written[0] == written[1] and len(written[0]) > 300
 
@@ -138,7 +150,8 @@ def test_user_data_with_ids_from_zero_by_file_and_by_records(real_data: Path) ->
     ours = run(DetectionEvaluator(by_file.test), batches(by_file.test, file, with_masks=True))
     theirs = run(DetectionEvaluator(by_records.test), batches(by_file.test, file, with_masks=True))
     assert str(ours) == str(theirs)
-    assert set(ours) == {"bbox", "segm", "voc"}
+    assert list(ours) == ["bbox", "segm", "voc", "voc-segm"]
+    assert 0 < ours["voc-segm"]["AP50"] != ours["voc"]["AP50"] and set(ours["voc-segm"]) == set(ours["voc"])
     record = DatasetCatalog.get(by_file.test)[0]
     drawn = record_objects(record)
     perfect = instances(record, drawn.boxes, np.ones(len(drawn.boxes)), drawn.classes)
@@ -219,6 +232,39 @@ def test_results_are_whole_or_not_there(bccd: str, tmp_path: Path, monkeypatch: 
     with pytest.raises(OSError, match="No space"):
         DetectionEvaluator(bccd, tmp_path).evaluate()
     assert list(tmp_path.iterdir()) == []
+
+
+class Half(torch.nn.Module):
+    """Finds half of an object of 8 x 8 pixels, whatever the image."""
+
+    def forward(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{"instances": instances(one, [[0, 0, 8, 4]], [0.9], [0])} for one in inputs]
+
+
+def test_the_configs_keys_reach_the_evaluator(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An overlap of exactly 0.5 is a hit for VOC's devkit and none for Detectron2."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+    box = {"bbox": [0, 0, 8, 8], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}
+    record = {"file_name": str(tmp_path / "one.png"), "image_id": 1, "height": 8, "width": 8, "annotations": [box]}
+    name = f"one_{uuid.uuid4().hex[:8]}"
+    DatasetCatalog.register(name, lambda: [record])
+    MetadataCatalog.get(name).thing_classes = ["thing"]
+    cfg = default_config()
+    cfg.DATASETS.TEST, cfg.DATALOADER.NUM_WORKERS = (name,), 0
+    keys = ["TEST.COCO_BACKEND", "pycocotools", "TEST.VOC_ROUNDING", "detectron2"]
+    ap = {}
+    for given in ([], keys):
+        cfg.merge_from_list(given)
+        check_metrics(cfg)
+        with caplog.at_level(logging.INFO, "resnet_backbone"):
+            ap[len(given)] = testing.test(cfg, Half(), tmp_path, pictures=False)[name]["voc"]["AP50"]
+    assert ap == {0: 100, 4: 0} and "are by pycocotools" in caplog.text
+    cfg.TEST.VOC_ROUNDING = "coco"
+    with pytest.raises(ValueError, match="TEST.VOC_ROUNDING is 'coco', but it must be none or detectron2"):
+        check_metrics(cfg)
+    cfg.TEST.COCO_BACKEND = "faster"
+    with pytest.raises(ValueError, match="TEST.COCO_BACKEND is 'faster', but it must be one of auto"):
+        check_metrics(cfg)
 
 
 def test_predictions_to_draw_are_those_above_a_score() -> None:

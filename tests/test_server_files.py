@@ -93,7 +93,7 @@ def test_coco_results_of_a_split_without_annotations(real_data: Path, tmp_path: 
     results = json.loads(written[1])
     assert all(type(r["image_id"]) is int for r in results)
     for kind in ("bbox", "segm"):
-        stats = by_pycocotools(file, results, kind)  # by its loadRes
+        stats = by_pycocotools(file, results, kind).stats  # by its loadRes
         assert [ours[kind][m] / 100 for m in METRICS] == pytest.approx(stats, rel=1e-14)
 
 

@@ -15,7 +15,7 @@ from resnet_backbone.detection.config import default_config
 from resnet_backbone.detection.training.config import leaves, read_config
 from resnet_backbone.detection.training.schedule import check_batch, scale_schedule
 
-OURS = {"MODEL.RESIDUAL.", "DATA.", "SOLVER.OPTIMIZER", "SOLVER.AMP.DTYPE", "TEST.PICTURES", "TEST.PICTURE_THRESH"}
+OURS = {"MODEL.RESIDUAL.", "DATA.", "SOLVER.OPTIMIZER", "SOLVER.AMP.DTYPE", "TEST.PICTURE", "TEST.COCO_", "TEST.VOC_"}
 
 
 # Detectron2's RetinaNet configs compute their anchors by Python code in YAML.

@@ -17,6 +17,10 @@ def default_config() -> CfgNode:
     # Test images drawn with predictions beside ground truth, and the score from which on they are drawn.
     cfg.TEST.PICTURES = 16
     cfg.TEST.PICTURE_THRESH = 0.5
+    # What computes COCO's numbers, the same by each: "pycocotools", "hotcoco" (much faster, extra [eval]), or "auto".
+    cfg.TEST.COCO_BACKEND = "auto"
+    # "none": VOC's numbers as the devkit defines them; "detectron2": as Detectron2 rounds and sorts, to compare.
+    cfg.TEST.VOC_ROUNDING = "none"
     return cfg
 
 

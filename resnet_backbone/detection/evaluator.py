@@ -22,6 +22,7 @@ from resnet_backbone.detection.data.truth import load_ground_truth
 from resnet_backbone.detection.server_files import write_server_files
 from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.evaluation.coco import CocoResult, evaluate_coco
+from resnet_backbone.evaluation.coco_backends import Backend, IouType, choose_backend, with_version
 from resnet_backbone.evaluation.explain import explain
 from resnet_backbone.evaluation.truth import GroundTruth
 from resnet_backbone.evaluation.voc import Rounding, VocDetections, VocResult, evaluate_voc
@@ -45,18 +46,23 @@ class DetectionEvaluator(DatasetEvaluator):
     """Evaluates boxes and masks on any data set of Detectron2's catalog.
 
     `evaluate` gives, in percent, {"bbox": COCO's twelve and "AP-<class>", "segm": the same, "voc": "AP50" of
-    all points, "AP50-11pt", and "AP50-<class>" of all points}; "segm" where the model gives masks and the
-    data have some. Numbers of what the data do not hold are nan. COCO's numbers take VOC's difficult objects
-    for ordinary ones, as Detectron2's COCOEvaluator does; VOC's ignore them, and COCO's crowds.
+    all points, "AP50-11pt", and "AP50-<class>" of all points, "voc-segm": the same by the overlap of masks};
+    "segm" and "voc-segm" where the model gives masks and the data have some. Numbers of what the data do not
+    hold are nan. COCO's numbers take VOC's difficult objects for ordinary ones, as Detectron2's COCOEvaluator
+    does; VOC's ignore them, and COCO's crowds.
 
     Args:
         dataset_name: in Detectron2's catalog.
         output_dir: gets `coco_instances_results.json`, with the category ids of the data set, and for data in
             VOC's layout the devkit's files in `results`; None writes nothing.
         distributed: gathers what all processes found; they all have to call `evaluate`.
-        voc_rounding: see `evaluate_voc`.
+        voc_rounding: of "voc", see `evaluate_voc`; masks, which Detectron2 cannot compare so, are never rounded.
+        coco_backend: see `evaluate_coco`.
         model_classes: names of the classes that the model was trained on, where they are known; to explain an
             AP of 0.
+
+    Raises:
+        ValueError: a backend that is unknown or not installed.
     """
 
     def __init__(
@@ -67,12 +73,14 @@ class DetectionEvaluator(DatasetEvaluator):
         distributed: bool = True,
         voc_rounding: Rounding = "none",
         model_classes: Sequence[str] = (),
+        coco_backend: Backend = "auto",
     ) -> None:
         self.dataset_name = dataset_name
         self._output_dir = Path(output_dir) if output_dir is not None else None
         self._distributed = distributed
         self._voc_rounding: Rounding = voc_rounding
         self._model_classes = model_classes
+        self._backend: Backend = choose_backend(coco_backend)
         self._truth = load_ground_truth(dataset_name)
         self._image_ids = [image["id"] for image in self._truth.coco["images"]]
         self._known = set(self._image_ids)
@@ -120,15 +128,23 @@ class DetectionEvaluator(DatasetEvaluator):
         if not self._truth.annotated:
             logger.info("%s has no annotations: nothing to measure", self.dataset_name)
             return {}
-        scored = OrderedDict(bbox=_coco_numbers(evaluate_coco(self._truth.coco, results, "bbox")))
-        if any(d.rles is not None for d in found.values()) and self._truth.has_masks:
-            scored["segm"] = _coco_numbers(evaluate_coco(self._truth.coco, results, "segm"))
-        rounding = self._voc_rounding
-        scored["voc"] = _voc_numbers(evaluate_voc(self._truth.as_voc(), voc, self._truth.classes, rounding=rounding))
+        scored = self._scored(results, voc)
         for task, numbers in scored.items():
             logger.info("%s on %s:\n%s", task, self.dataset_name, _table(numbers))
         for line in explain(self._truth, voc, model_classes=self._model_classes):
             logger.warning("%s: %s", self.dataset_name, line)
+        return scored
+
+    def _scored(self, results: list[dict[str, Any]], voc: VocDetections) -> dict[str, dict[str, float]]:
+        kinds: tuple[IouType, ...] = ("bbox", "segm") if voc.masks is not None and self._truth.has_masks else ("bbox",)
+        scored: dict[str, dict[str, float]] = OrderedDict()
+        for kind in kinds:
+            scored[kind] = _coco_numbers(evaluate_coco(self._truth.coco, results, kind, backend=self._backend))
+        logger.info("COCO's numbers on %s are by %s", self.dataset_name, with_version(self._backend))
+        for kind, task in zip(kinds, ("voc", "voc-segm")):
+            truth, rounding = self._truth.as_voc(kind), self._voc_rounding if kind == "bbox" else "none"
+            result = evaluate_voc(truth, voc, self._truth.classes, rounding=rounding, iou_type=kind)
+            scored[task] = _voc_numbers(result)
         return scored
 
     def _gathered(self) -> tuple[dict[Any, ImageDetections], int]:
@@ -186,11 +202,13 @@ def _write_json(file: BinaryIO, results: list[dict[str, Any]]) -> None:
 def _voc_detections(found: dict[Any, ImageDetections], image_ids: Sequence[Any]) -> VocDetections:
     ids = [i for i in image_ids if i in found]
     parts = [found[i] for i in ids] or [_nothing()]
+    with_masks = any(p.rles is not None for p in parts)
     return VocDetections(
         [i for i in ids for _ in found[i].scores],
         np.concatenate([p.classes for p in parts]),
         np.concatenate([p.boxes for p in parts]),
         np.concatenate([p.scores for p in parts]),
+        [rle for p in parts for rle in p.rles or ()] if with_masks else None,
     )
 
 

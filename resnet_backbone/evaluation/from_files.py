@@ -12,7 +12,8 @@ from tabulate import tabulate
 
 from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.engine.guard import guarded
-from resnet_backbone.evaluation.coco import METRICS, CocoResult, IouType, evaluate_coco
+from resnet_backbone.evaluation.coco import METRICS, CocoResult, evaluate_coco
+from resnet_backbone.evaluation.coco_backends import IouType
 from resnet_backbone.evaluation.explain import explain
 from resnet_backbone.evaluation.results_files import Found, read_found
 from resnet_backbone.evaluation.truth import GroundTruth, read_truth
@@ -48,12 +49,12 @@ class Evaluation:
 
     Attributes:
         coco: by "bbox" and "segm", as far as measured.
-        voc: of boxes; None where only masks were asked for.
+        voc: the same, at an overlap of 0.5.
         remarks: one line each.
     """
 
     coco: dict[IouType, CocoResult]
-    voc: VocResult | None
+    voc: dict[IouType, VocResult]
     remarks: list[str]
 
     def numbers(self) -> dict[str, dict[str, float]]:
@@ -62,9 +63,9 @@ class Evaluation:
             task: {**one.metrics, **{f"AP-{name}": ap for name, ap in one.per_class.items()}}
             for task, one in self.coco.items()
         }
-        if self.voc is not None:
-            of_classes = {f"AP50-{name}": one.ap for name, one in self.voc.classes.items()}
-            flat["voc"] = {"AP50": self.voc.ap, "AP50-11pt": self.voc.ap11, **of_classes}
+        for kind, voc in self.voc.items():
+            of_classes = {f"AP50-{name}": one.ap for name, one in voc.classes.items()}
+            flat["voc" if kind == "bbox" else "voc-segm"] = {"AP50": voc.ap, "AP50-11pt": voc.ap11, **of_classes}
         return flat
 
 
@@ -101,8 +102,14 @@ def evaluate_files(truth: GroundTruth, found: Found, what: What = "auto", roundi
     """
     kinds = _kinds(truth, found, what)
     coco = {kind: evaluate_coco(truth.coco, found.results, kind) for kind in kinds}
-    voc = evaluate_voc(truth.as_voc(), found.voc, truth.classes, rounding=rounding) if "bbox" in kinds else None
+    voc = {kind: _voc(truth, found, kind, rounding) for kind in kinds}
     return Evaluation(coco, voc, explain(truth, found.voc))
+
+
+def _voc(truth: GroundTruth, found: Found, kind: IouType, rounding: Rounding) -> VocResult:
+    """Detectron2's rounding is one of boxes."""
+    rounding = rounding if kind == "bbox" else "none"
+    return evaluate_voc(truth.as_voc(kind), found.voc, truth.classes, rounding=rounding, iou_type=kind)
 
 
 def _kinds(truth: GroundTruth, found: Found, what: What) -> list[IouType]:
@@ -128,9 +135,8 @@ def report(evaluation: Evaluation) -> str:
     if evaluation.coco:
         rows = [[f"COCO {kind}", *(_text(one.metrics[m]) for m in METRICS)] for kind, one in evaluation.coco.items()]
         parts.append(tabulate(rows, headers=["", *METRICS], stralign="right", disable_numparse=True))
-    if evaluation.voc is not None:
-        voc = evaluation.voc
-        parts.append(f"VOC bbox at {voc.iou:g}: all points {_text(voc.ap)}, 11 points {_text(voc.ap11)}")
+    for kind, voc in evaluation.voc.items():
+        parts.append(f"VOC {kind} at {voc.iou:g}: all points {_text(voc.ap)}, 11 points {_text(voc.ap11)}")
     parts.append(_class_table(evaluation))
     parts += [f"note: {remark}" for remark in evaluation.remarks]
     return "\n\n".join(parts)
@@ -141,10 +147,11 @@ def _class_table(evaluation: Evaluation) -> str:
         f"AP {k}": list(map(_text, o.per_class.values())) for k, o in evaluation.coco.items()
     }
     names = list(next(iter(evaluation.coco.values())).per_class)
-    if evaluation.voc is not None:
-        classes = list(evaluation.voc.classes.values())
-        columns["VOC all points"] = [_text(one.ap) for one in classes]
-        columns["VOC 11 points"] = [_text(one.ap11) for one in classes]
+    for kind, voc in evaluation.voc.items():
+        columns[f"VOC {kind}"] = [_text(one.ap) for one in voc.classes.values()]
+        columns[f"VOC11 {kind}"] = [_text(one.ap11) for one in voc.classes.values()]
+    for voc in list(evaluation.voc.values())[:1]:
+        classes = list(voc.classes.values())
         columns["objects"] = [str(one.objects) for one in classes]
         columns["detections"] = [str(one.detections) for one in classes]
     rows = [[name, *(column[n] for column in columns.values())] for n, name in enumerate(names)]

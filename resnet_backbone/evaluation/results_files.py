@@ -121,6 +121,7 @@ def of_results(results: list[Result], truth: GroundTruth) -> Found:
     """Checked COCO results for both metrics."""
     indices = {category: index for index, category in enumerate(truth.category_ids)}
     has_boxes = all(one.get("bbox") for one in results)
+    has_masks = all(one.get("segmentation") for one in results)
     sizes = {image["id"]: (image.get("height"), image.get("width")) for image in truth.coco["images"]}
     boxes = np.array([_box(one, sizes[one["image_id"]]) for one in results], np.float64).reshape(-1, 4)
     voc = VocDetections(
@@ -128,8 +129,9 @@ def of_results(results: list[Result], truth: GroundTruth) -> Found:
         np.array([indices[one["category_id"]] for one in results], np.int64),
         np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1),
         np.array([one["score"] for one in results], np.float64),
+        [to_rle(one["segmentation"], *sizes[one["image_id"]]) for one in results] if has_masks and results else None,
     )
-    return Found(results, voc, has_boxes, all(one.get("segmentation") for one in results))
+    return Found(results, voc, has_boxes, has_masks)
 
 
 def _box(one: Result, size: tuple[int | None, int | None]) -> list[float]:

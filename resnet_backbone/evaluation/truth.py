@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from resnet_backbone.evaluation.coco import object_masks
+from resnet_backbone.evaluation.coco_backends import IouType
 from resnet_backbone.evaluation.json_files import is_box, is_mask, is_number, read_json
 from resnet_backbone.evaluation.voc import VocTruth
 from resnet_backbone.evaluation.voc_xml import VocAnnotation, read_annotation
@@ -42,18 +44,25 @@ class GroundTruth:
         """Whether any object has a mask."""
         return any(a.get("segmentation") for a in self.coco.get("annotations") or ())
 
-    def as_voc(self) -> VocTruth:
-        """The same objects for VOC's metric; crowds count as difficult."""
+    def as_voc(self, iou_type: IouType = "bbox") -> VocTruth:
+        """The same objects for VOC's metric; crowds count as difficult, and so does a box for want of a mask."""
         indices = {category: index for index, category in enumerate(self.category_ids)}
         images = {image["id"] for image in self.coco["images"]}
         everything = self.coco.get("annotations") or []
         annotations = [a for a in everything if a["category_id"] in indices and a["image_id"] in images]
         boxes = np.array([a["bbox"] for a in annotations], np.float64).reshape(-1, 4)
+        difficult = np.array([bool(a.get("difficult") or a.get("iscrowd")) for a in annotations], bool)
+        masks = None
+        if iou_type == "segm":
+            sizes = {image["id"]: (image.get("height"), image.get("width")) for image in self.coco["images"]}
+            masks, boxed = object_masks(annotations, [sizes[a["image_id"]] for a in annotations])
+            difficult |= boxed
         return VocTruth(
             [a["image_id"] for a in annotations],
             np.array([indices[a["category_id"]] for a in annotations], np.int64),
             np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1),
-            np.array([bool(a.get("difficult") or a.get("iscrowd")) for a in annotations], bool),
+            difficult,
+            masks,
         )
 
 

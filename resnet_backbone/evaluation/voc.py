@@ -1,7 +1,8 @@
 """PASCAL VOC's average precision as its devkit defines it: 11 points (2007) and all points (since 2010).
 
 VOC matches a detection to the object it overlaps most, whether or not that one is taken, so the matching
-depends on no threshold and is done once, with arrays (Everingham et al., 2010, section 4.2).
+depends on no threshold and is done once, with arrays (Everingham et al., 2010, section 4.2). The same matching by
+the overlap of masks gives the AP^r of Hariharan et al. (2014), which VOC's own devkit does not have.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as coco_masks
+
+from resnet_backbone.evaluation.coco_backends import IouType
 
 Rounding = Literal["none", "detectron2"]
+ROUNDINGS = ("none", "detectron2")
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -28,22 +33,25 @@ class VocTruth:
         classes: N class indices.
         boxes: N,4 XYXY with x from 0 to the width: VOC's own (xmin - 1, ymin - 1, xmax, ymax).
         difficult: N flags; a difficult object is neither asked for nor held against who finds it.
+        masks: N of COCO's compressed run-length masks, where masks are to be compared.
     """
 
     images: Sequence[Hashable]
     classes: NDArray[Any]
     boxes: NDArray[Any]
     difficult: NDArray[Any]
+    masks: Sequence[Any] | None = None
 
 
 @dataclass(frozen=True)
 class VocDetections:
-    """What was found: N image ids, class indices, XYXY boxes like the truth's, and scores."""
+    """What was found: N image ids, class indices, XYXY boxes like the truth's, scores, and perhaps masks."""
 
     images: Sequence[Hashable]
     classes: NDArray[Any]
     boxes: NDArray[Any]
     scores: NDArray[Any]
+    masks: Sequence[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,7 @@ def evaluate_voc(
     *,
     iou: float = 0.5,
     rounding: Rounding = "none",
+    iou_type: IouType = "bbox",
 ) -> VocResult:
     """AP of each class at one overlap.
 
@@ -99,11 +108,12 @@ def evaluate_voc(
         rounding: "none" takes scores and boxes as they are, ties in the given order, and an overlap equal to
             `iou` as a hit, as the devkit does. "detectron2" gives the numbers of Detectron2's `voc_eval`
             to the bit: scores with 3 decimals, boxes with 1, an unstable sort, hits only above `iou`.
+        iou_type: "segm" takes the overlap of masks, which both tables must have then.
 
     Raises:
-        ValueError: arrays of different lengths, a class without a name, or a score that is no number.
+        ValueError: arrays of different lengths, a class without a name, a score that is no number, no masks.
     """
-    return sweep_voc(truth, detections, names, ious=[iou], rounding=rounding)[0]
+    return sweep_voc(truth, detections, names, ious=[iou], rounding=rounding, iou_type=iou_type)[0]
 
 
 def sweep_voc(
@@ -113,9 +123,12 @@ def sweep_voc(
     *,
     ious: Sequence[float],
     rounding: Rounding = "none",
+    iou_type: IouType = "bbox",
 ) -> list[VocResult]:
     """`evaluate_voc` at many overlaps, for little more than the price of one."""
-    _check(truth, detections, len(names))
+    if rounding not in ROUNDINGS:
+        raise ValueError(f"rounding is {rounding!r}, but it must be {' or '.join(ROUNDINGS)}")
+    _check(truth, detections, len(names), iou_type)
     codes: dict[Hashable, int] = {}
     truth_images = np.array([codes.setdefault(i, len(codes)) for i in truth.images], np.int64)
     found_images = np.array([codes.get(i, -1) for i in detections.images], np.int64)
@@ -129,18 +142,28 @@ def sweep_voc(
         found = np.flatnonzero(np.asarray(detections.classes) == index)
         order = np.argsort(-scores[found], kind="stable" if rounding == "none" else None)
         found = found[order]
-        overlap, best = _match(objects[mine], truth_images[mine], boxes[found], found_images[found])
+        images = truth_images[mine], found_images[found]
+        if iou_type == "bbox":
+            overlap, best = _match(objects[mine], images[0], boxes[found], images[1])
+        else:
+            overlap, best = _match_masks(
+                _chosen(truth.masks, mine), images[0], _chosen(detections.masks, found), images[1]
+            )
         for iou, table in zip(ious, tables):
             hit = overlap >= iou if rounding == "none" else overlap > iou
             table[name] = _one_class(hit, best, difficult[mine])
     return [VocResult(float(iou), table) for iou, table in zip(ious, tables)]
 
 
-def _check(truth: VocTruth, detections: VocDetections, classes: int) -> None:
+def _check(truth: VocTruth, detections: VocDetections, classes: int, iou_type: IouType) -> None:
     for what, table, last in (("truth", truth, truth.difficult), ("detections", detections, detections.scores)):
         lengths = [len(table.images), len(table.classes), len(table.boxes), len(last)]
+        if iou_type == "segm":
+            if table.masks is None:
+                raise ValueError(f"{what}: no masks; add them, or compare boxes")
+            lengths.append(len(table.masks))
         if len(set(lengths)) > 1:
-            raise ValueError(f"{what}: images, classes, boxes and flags or scores differ in length: {lengths}")
+            raise ValueError(f"{what}: images, classes, boxes, flags or scores, or masks differ in length: {lengths}")
         indices = np.asarray(table.classes)
         if len(indices) and not 0 <= indices.min() <= indices.max() < classes:
             raise ValueError(f"{what}: class indices {indices.min()}..{indices.max()}, but {classes} class names")
@@ -190,6 +213,25 @@ def _match(objects: Floats, object_images: Ints, boxes: Floats, box_images: Ints
     with_winner, at = np.unique(rows[winners], return_index=True)
     best[with_winner] = columns[winners[at]]
     return overlap, best
+
+
+def _match_masks(
+    objects: Sequence[Any], object_images: Ints, found: Sequence[Any], found_images: Ints
+) -> tuple[Floats, Ints]:
+    """`_match` by the overlap of masks, an image at a time."""
+    overlap = np.full(len(found), -np.inf)
+    best = np.zeros(len(found), np.int64)
+    order = np.argsort(found_images, kind="stable")
+    for image in np.intersect1d(object_images, found_images):
+        low, high = np.searchsorted(object_images, [image, image + 1])
+        mine = order[slice(*np.searchsorted(found_images[order], [image, image + 1]))]
+        table = coco_masks.iou([found[n] for n in mine], list(objects[low:high]), [0] * int(high - low))
+        overlap[mine], best[mine] = table.max(axis=1), low + table.argmax(axis=1)
+    return overlap, best
+
+
+def _chosen(masks: Sequence[Any] | None, places: Ints) -> list[Any]:
+    return [masks[n] for n in places.tolist()] if masks is not None else []
 
 
 def _overlaps(objects: Floats, boxes: Floats) -> Floats:

@@ -16,6 +16,7 @@ from resnet_backbone.detection.training.checkpoint import FINAL, LAST
 from resnet_backbone.detection.training.config import ReadConfig, read_config, value_of
 from resnet_backbone.detection.training.schedule import check_batch, scale_schedule
 from resnet_backbone.detection.training.sets import use_data
+from resnet_backbone.detection.training.testing import check_metrics
 from resnet_backbone.engine.logs import set_up_logs
 from resnet_backbone.weights.record import WeightRecord
 
@@ -72,6 +73,7 @@ def settle(options: RunOptions) -> Prepared:
     note = choose_device(cfg, asked="MODEL.DEVICE" in read.given)
     notes = [note] if note else []
     _refuse_ignored(cfg)
+    check_metrics(cfg)
     notes += use_data(cfg, read.explicit, test_only=options.eval_only)
     if options.eval_only:
         _choose_trained(cfg, read, output)

@@ -22,7 +22,9 @@ from resnet_backbone.detection.drawables import predicted_objects, record_object
 from resnet_backbone.detection.evaluator import DetectionEvaluator
 from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.engine.progress import Progress
+from resnet_backbone.evaluation.coco_backends import choose_backend
 from resnet_backbone.evaluation.pictures import Picture, contact_sheet, save, side_by_side, unique_names
+from resnet_backbone.evaluation.voc import ROUNDINGS
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +53,8 @@ def test(
     for name in cfg.DATASETS.TEST:
         records = DatasetCatalog.get(name)
         folder = output / "evaluation" / name
-        evaluator = DetectionEvaluator(name, folder, model_classes=model_classes)
+        keys = {"voc_rounding": cfg.TEST.VOC_ROUNDING, "coco_backend": cfg.TEST.COCO_BACKEND}
+        evaluator = DetectionEvaluator(name, folder, model_classes=model_classes, **keys)
         drawn = chosen(records, cfg.TEST.PICTURES if pictures else 0)
         kept = _run(cfg, model, name, records, evaluator, {r["image_id"] for r in drawn})
         results[name] = evaluator.evaluate()
@@ -71,6 +74,17 @@ def trained_classes(weights: str) -> tuple[str, ...]:
         return tuple(settled["DATA"]["CLASSES"])
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
         return ()  # weights without a run, or of another program
+
+
+def check_metrics(cfg: CfgNode) -> None:
+    """Refuses before anything runs what `test` would refuse after it.
+
+    Raises:
+        ValueError: TEST.COCO_BACKEND is unknown or not installed, or TEST.VOC_ROUNDING is unknown.
+    """
+    choose_backend(cfg.TEST.COCO_BACKEND, key="TEST.COCO_BACKEND")
+    if cfg.TEST.VOC_ROUNDING not in ROUNDINGS:
+        raise ValueError(f"TEST.VOC_ROUNDING is {cfg.TEST.VOC_ROUNDING!r}, but it must be {' or '.join(ROUNDINGS)}")
 
 
 def flat(results: Mapping[str, Numbers]) -> dict[str, float]:

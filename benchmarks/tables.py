@@ -200,6 +200,26 @@ def speed_noise(entries: Entries) -> list[str]:
     return markdown(header, [(built, ", ".join(ratios)) for built, ratios in rows.items()]) + sources(entry)
 
 
+def evaluators_speed(entries: Entries) -> list[str]:
+    """Seconds of the reference evaluators and ours on the same sets."""
+    entry = entries.get("evaluators-speed")
+    header = ("evaluated", "reference, s", "ours, s", "reference / ours", "lowest", "numbers equal", "rounds")
+    if entry is None:
+        return markdown(header, [(part, *[NOT_RUN] * 6) for part in ("COCO", "VOC")])
+    parts: dict[str, list[Run]] = {}
+    for run in entry.runs:
+        parts.setdefault(run["part"], []).append(run)
+    rows = [
+        (
+            part, _metric(runs, "theirs_s"), _metric(runs, "ours_s", 2), _metric(runs, "ratio"),
+            f"{min(run['ratio'] for run in runs):.1f}", "all" if all(run["equal"] for run in runs) else "NO",
+            str(len(runs)),
+        )
+        for part, runs in parts.items()
+    ]  # fmt: skip
+    return markdown(header, rows) + sources(entry)
+
+
 def fast_settings_ap(entries: Entries) -> list[str]:
     """AP of one trained detector under each fast setting."""
     entry = entries.get("fast-settings-ap")
@@ -266,6 +286,7 @@ TABLES: dict[str, Table] = {
     "bccd": bccd,
     "speed": speed,
     "speed-noise": speed_noise,
+    "evaluators-speed": evaluators_speed,
     "fast-settings-ap": fast_settings_ap,
     "demo": demo,
     "setup": setup,

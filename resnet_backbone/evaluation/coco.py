@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,7 +66,7 @@ class _Ids:
 
 def evaluate_coco(
     truth: Mapping[str, Any] | str | Path,
-    detections: Sequence[Mapping[str, Any]],
+    detections: Sequence[Mapping[str, Any]] | str | Path,
     iou_type: IouType = "bbox",
     *,
     backend: Backend = "auto",
@@ -79,8 +80,8 @@ def evaluate_coco(
 
     Args:
         truth: COCO's JSON as dict or file; not changed.
-        detections: COCO results: image_id, category_id, score, and bbox (XYWH) or segmentation (RLE). Masks
-            have their own area whether or not a bbox stands beside them.
+        detections: COCO results as list or file: image_id, category_id, score, and bbox (XYWH) or segmentation
+            (RLE). Masks have their own area whether or not a bbox stands beside them.
         iou_type: overlap of boxes or of masks.
         backend: what matches and accumulates; "auto" is hotcoco where it is installed, else pycocotools. The
             numbers are the same to the bit.
@@ -89,10 +90,9 @@ def evaluate_coco(
         ValueError: a detection names an image or a category that the ground truth does not have, lacks a
             field or has a score or box that is not of finite numbers; a backend that is not there.
     """
-    if not isinstance(truth, Mapping):
-        loaded: dict[str, Any] = json.loads(Path(truth).read_bytes())
-        return evaluate_coco(loaded, detections, iou_type, backend=backend)
     used = choose_backend(backend)
+    truth = truth if isinstance(truth, Mapping) else _read_json(Path(truth))
+    detections = _read_json(Path(detections)) if isinstance(detections, (str, Path)) else detections
     categories = sorted({c["id"]: c for c in truth["categories"]}.values(), key=lambda c: c["id"])
     images = sorted({i["id"]: i for i in truth["images"]}.values(), key=lambda i: i["id"])
     # Ties follow the order of image ids.
@@ -104,6 +104,17 @@ def evaluate_coco(
     objects = _objects(truth.get("annotations") or [], ids, iou_type)
     arrays = coco_arrays(ids.sizes, len(categories), objects, _found(detections, ids, iou_type), iou_type, used)
     return CocoResult(_summary(arrays), _per_class(arrays.precision, categories), arrays, used)
+
+
+def _read_json(file: Path) -> Any:
+    """The garbage collector waits: it would look at each of some million new objects again and again."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return json.loads(file.read_bytes())
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _objects(annotations: Iterable[Mapping[str, Any]], ids: _Ids, iou_type: IouType) -> Objects:

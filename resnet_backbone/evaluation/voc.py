@@ -256,9 +256,10 @@ def _one_class(hit: Bools, best: Ints, difficult: Bools) -> VocClass:
     ignored = np.zeros(len(hit), bool)
     ignored[hit] = difficult[best[hit]]
     claims = np.flatnonzero(hit & ~ignored)
-    _, first = np.unique(best[claims], return_index=True)
+    first = np.full(len(difficult), -1)
+    first[best[claims[::-1]]] = claims[::-1]  # of several claims the last one written stays: that of the highest score
     true = np.zeros(len(hit), bool)
-    true[claims[first]] = True
+    true[first[first >= 0]] = True
     right = np.cumsum(true, dtype=np.float64)
     wrong = np.cumsum(~true & ~ignored, dtype=np.float64)
     recall = right / objects

@@ -23,7 +23,7 @@ from PIL import Image
 from resnet_backbone.detection.data.catalog import UserData, check_class_count, register_user_data
 from resnet_backbone.detection.data.coco import load_coco
 from resnet_backbone.detection.data.splits import seeded_split
-from resnet_backbone.detection.data.voc import read_annotation
+from resnet_backbone.evaluation.voc_xml import read_annotation
 
 
 def config(masks: bool = False, **keys: Any) -> CfgNode:

@@ -18,10 +18,13 @@ from numpy.typing import NDArray
 from pycocotools import mask as masks
 from tabulate import tabulate
 
-from resnet_backbone.detection.data.truth import GroundTruth, load_ground_truth
+from resnet_backbone.detection.data.truth import load_ground_truth
+from resnet_backbone.detection.server_files import write_server_files
 from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.evaluation.coco import CocoResult, evaluate_coco
 from resnet_backbone.evaluation.coco_backends import Backend, IouType, choose_backend, with_version
+from resnet_backbone.evaluation.explain import explain
+from resnet_backbone.evaluation.truth import GroundTruth
 from resnet_backbone.evaluation.voc import Rounding, VocDetections, VocResult, evaluate_voc
 
 logger = logging.getLogger(__name__)
@@ -50,11 +53,13 @@ class DetectionEvaluator(DatasetEvaluator):
 
     Args:
         dataset_name: in Detectron2's catalog.
-        output_dir: gets `coco_instances_results.json`, with the category ids of the data set; None writes
-            nothing.
+        output_dir: gets `coco_instances_results.json`, with the category ids of the data set, and for data in
+            VOC's layout the devkit's files in `results`; None writes nothing.
         distributed: gathers what all processes found; they all have to call `evaluate`.
         voc_rounding: of "voc", see `evaluate_voc`; masks, which Detectron2 cannot compare so, are never rounded.
         coco_backend: see `evaluate_coco`.
+        model_classes: names of the classes that the model was trained on, where they are known; to explain an
+            AP of 0.
 
     Raises:
         ValueError: a backend that is unknown or not installed.
@@ -67,12 +72,14 @@ class DetectionEvaluator(DatasetEvaluator):
         *,
         distributed: bool = True,
         voc_rounding: Rounding = "none",
+        model_classes: Sequence[str] = (),
         coco_backend: Backend = "auto",
     ) -> None:
         self.dataset_name = dataset_name
         self._output_dir = Path(output_dir) if output_dir is not None else None
         self._distributed = distributed
         self._voc_rounding: Rounding = voc_rounding
+        self._model_classes = model_classes
         self._backend: Backend = choose_backend(coco_backend)
         self._truth = load_ground_truth(dataset_name)
         self._image_ids = [image["id"] for image in self._truth.coco["images"]]
@@ -117,12 +124,15 @@ class DetectionEvaluator(DatasetEvaluator):
         voc = _voc_detections(found, self._image_ids)
         if self._output_dir is not None:
             write_atomically(self._output_dir / RESULTS_FILE, lambda file: _write_json(file, results))
+            write_server_files(self.dataset_name, self._output_dir, voc, self._truth.classes)
         if not self._truth.annotated:
             logger.info("%s has no annotations: nothing to measure", self.dataset_name)
             return {}
         scored = self._scored(results, voc)
         for task, numbers in scored.items():
             logger.info("%s on %s:\n%s", task, self.dataset_name, _table(numbers))
+        for line in explain(self._truth, voc, model_classes=self._model_classes):
+            logger.warning("%s: %s", self.dataset_name, line)
         return scored
 
     def _scored(self, results: list[dict[str, Any]], voc: VocDetections) -> dict[str, dict[str, float]]:

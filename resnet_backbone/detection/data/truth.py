@@ -4,63 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
 
-from resnet_backbone.detection.data.voc import read_annotation
-from resnet_backbone.evaluation.coco import object_masks
-from resnet_backbone.evaluation.coco_backends import IouType
-from resnet_backbone.evaluation.voc import VocTruth
-
-
-@dataclass(frozen=True)
-class GroundTruth:
-    """One data set's objects.
-
-    Attributes:
-        coco: images, categories and annotations in COCO's format; an annotation may be `difficult`, which
-            COCO's metric, as in Detectron2, does not look at.
-        classes: names by class index.
-        category_ids: COCO's id of every class index.
-        annotated: False where only images are known, as in COCO's test sets.
-    """
-
-    coco: dict[str, Any]
-    classes: tuple[str, ...]
-    category_ids: tuple[int, ...]
-    annotated: bool
-
-    @property
-    def has_masks(self) -> bool:
-        """Whether any object has a mask."""
-        return any(a.get("segmentation") for a in self.coco.get("annotations") or ())
-
-    def as_voc(self, iou_type: IouType = "bbox") -> VocTruth:
-        """The same objects for VOC's metric; crowds count as difficult, and so does a box for want of a mask."""
-        indices = {category: index for index, category in enumerate(self.category_ids)}
-        images = {image["id"] for image in self.coco["images"]}
-        everything = self.coco.get("annotations") or []
-        annotations = [a for a in everything if a["category_id"] in indices and a["image_id"] in images]
-        boxes = np.array([a["bbox"] for a in annotations], np.float64).reshape(-1, 4)
-        difficult = np.array([bool(a.get("difficult") or a.get("iscrowd")) for a in annotations], bool)
-        masks = None
-        if iou_type == "segm":
-            sizes = {image["id"]: (image.get("height"), image.get("width")) for image in self.coco["images"]}
-            masks, boxed = object_masks(annotations, [sizes[a["image_id"]] for a in annotations])
-            difficult |= boxed
-        return VocTruth(
-            [a["image_id"] for a in annotations],
-            np.array([indices[a["category_id"]] for a in annotations], np.int64),
-            np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1),
-            difficult,
-            masks,
-        )
+from resnet_backbone.detection.data.unannotated import allow_unannotated
+from resnet_backbone.evaluation.truth import GroundTruth
+from resnet_backbone.evaluation.voc_xml import read_annotation
 
 
 def load_ground_truth(dataset_name: str) -> GroundTruth:
@@ -78,12 +31,14 @@ def load_ground_truth(dataset_name: str) -> GroundTruth:
         names = {c["id"]: c["name"] for c in coco["categories"]}
         classes = metadata.get("thing_classes") or [names[i] for i in ids]
         return GroundTruth(coco, tuple(classes), ids, coco.get("annotations") is not None)
+    allow_unannotated(dataset_name)
     records = DatasetCatalog.get(dataset_name)
-    ids = _category_ids(metadata, list(range(len(metadata.thing_classes))))
-    if metadata.get("evaluator_type") == "pascal_voc":
+    ids = _category_ids(metadata, range(1, len(metadata.thing_classes) + 1))
+    annotated = any("annotations" in r for r in records)
+    if metadata.get("evaluator_type") == "pascal_voc" and annotated:
         _add_difficult(records, Path(PathManager.get_local_path(metadata.dirname)) / "Annotations")
     coco = _coco_format(records, metadata.thing_classes, ids)
-    return GroundTruth(coco, tuple(metadata.thing_classes), ids, any("annotations" in r for r in records))
+    return GroundTruth(coco, tuple(metadata.thing_classes), ids, annotated)
 
 
 def _category_ids(metadata: Any, otherwise: Sequence[int]) -> tuple[int, ...]:

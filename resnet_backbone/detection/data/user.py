@@ -93,7 +93,10 @@ def _read_voc(spec: DataSpec) -> tuple[DataSplit, DataSplit, list[str], list[str
         raise ValueError("MODEL.MASK_ON: True, but data in VOC's layout have no masks; set it to False")
     images = find_images(spec.root)
     train, test, notes = choose_splits(spec.root, images, spec.train, spec.test, spec.fraction, spec.seed)
-    splits = [DataSplit(load_voc(spec.root, ids, images), {"dirname": str(spec.root)}) for ids in (train, test)]
+    splits = [
+        DataSplit(load_voc(spec.root, ids, images), {"dirname": str(spec.root), "split": name})
+        for ids, name in ((train, spec.train or "train"), (test, spec.test or "test"))
+    ]
     names = {a["category_id"] for split in splits for a in _annotations(split)}
     return splits[0], splits[1], sorted(names), notes
 

@@ -19,7 +19,7 @@ from resnet_backbone.detection.training.checkpoint import FINAL, LAST, write_fin
 from resnet_backbone.detection.training.journal import Journal
 from resnet_backbone.detection.training.loop import Loop
 from resnet_backbone.detection.training.settle import RunOptions, settle
-from resnet_backbone.detection.training.testing import Numbers, flat, test
+from resnet_backbone.detection.training.testing import Numbers, flat, test, trained_classes
 from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.weights.load import find_network, load_weights
 
@@ -52,7 +52,8 @@ def run(options: RunOptions) -> dict[str, Numbers]:
         _train(cfg, model, output, options.resume)
         if comm.is_main_process():
             write_final(output / FINAL, model, cfg, ready.record, options.config.name)
-    results = test(cfg, model, output)
+    classes = trained_classes(cfg.MODEL.WEIGHTS) if options.eval_only else ()
+    results = test(cfg, model, output, model_classes=classes)
     if comm.is_main_process():
         if not options.eval_only:
             with Journal(output, cfg.SOLVER.MAX_ITER) as journal:

@@ -11,6 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from resnet_backbone.detection.data.catalog import check_class_count, register_user_data
+from resnet_backbone.detection.data.unannotated import allow_unannotated, register_voc_2012_test
 
 
 def use_data(cfg: CfgNode, explicit: Collection[str], *, test_only: bool = False) -> list[str]:
@@ -38,7 +39,9 @@ def use_data(cfg: CfgNode, explicit: Collection[str], *, test_only: bool = False
         classes = data.classes
         cfg.DATA.CLASSES = list(classes)
     else:
+        register_voc_2012_test()
         classes = tuple(_known_sets(cfg, test_only))
+        notes += filter(None, map(allow_unannotated, cfg.DATASETS.TEST))
     cfg.DATA.CATEGORY_IDS = category_ids(cfg.DATASETS.TRAIN[0], len(classes))
     changed = check_class_count(cfg, classes, explicit) if classes else None
     return notes + ([changed] if changed else [])

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog, build_detection_test_loader
 from detectron2.data.detection_utils import read_image
@@ -31,12 +32,15 @@ Record = dict[str, Any]
 Numbers = dict[str, dict[str, float]]
 
 
-def test(cfg: CfgNode, model: nn.Module, output: Path, *, pictures: bool = True) -> dict[str, Numbers]:
+def test(
+    cfg: CfgNode, model: nn.Module, output: Path, *, pictures: bool = True, model_classes: Sequence[str] = ()
+) -> dict[str, Numbers]:
     """Evaluates on every set of DATASETS.TEST; writes `output`/evaluation and `output`/pictures.
 
     Args:
         model: unwrapped; left in eval mode.
         pictures: draw TEST.PICTURES images of every set.
+        model_classes: see `DetectionEvaluator`.
 
     Returns:
         For every data set what `DetectionEvaluator.evaluate` gives; empty dicts in all processes but the first.
@@ -50,7 +54,7 @@ def test(cfg: CfgNode, model: nn.Module, output: Path, *, pictures: bool = True)
         records = DatasetCatalog.get(name)
         folder = output / "evaluation" / name
         keys = {"voc_rounding": cfg.TEST.VOC_ROUNDING, "coco_backend": cfg.TEST.COCO_BACKEND}
-        evaluator = DetectionEvaluator(name, folder, **keys)
+        evaluator = DetectionEvaluator(name, folder, model_classes=model_classes, **keys)
         drawn = chosen(records, cfg.TEST.PICTURES if pictures else 0)
         kept = _run(cfg, model, name, records, evaluator, {r["image_id"] for r in drawn})
         results[name] = evaluator.evaluate()
@@ -61,6 +65,15 @@ def test(cfg: CfgNode, model: nn.Module, output: Path, *, pictures: bool = True)
             if found:
                 _draw(name, found, kept, output / "pictures" / name, cfg.TEST.PICTURE_THRESH)
     return results
+
+
+def trained_classes(weights: str) -> tuple[str, ...]:
+    """The classes of the run that a file of weights lies in; empty where they are not known."""
+    try:
+        settled = yaml.safe_load(Path(weights).with_name("config.yaml").read_text(encoding="utf-8"))
+        return tuple(settled["DATA"]["CLASSES"])
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return ()  # weights without a run, or of another program
 
 
 def check_metrics(cfg: CfgNode) -> None:

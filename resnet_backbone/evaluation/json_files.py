@@ -1,0 +1,45 @@
+"""JSON files of strangers: read, and looked at value by value."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def read_json(file: Path) -> Any:
+    """What the file holds.
+
+    Raises:
+        ValueError: it is not there, not readable, or not JSON.
+    """
+    try:
+        return json.loads(file.read_bytes())
+    except OSError as error:
+        raise ValueError(f"{file}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: not readable as JSON ({error}); restore or export it again") from error
+
+
+def is_number(value: Any) -> bool:
+    """A finite number; JSON's true and false are none, though Python takes them for 1 and 0."""
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def is_box(value: Any) -> bool:
+    """Four finite numbers."""
+    return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
+
+
+def is_mask(value: Any) -> bool:
+    """COCO's polygons, or run lengths, plain or compressed, with their size."""
+    if isinstance(value, Mapping):
+        size, counts = value.get("size"), value.get("counts")
+        if not isinstance(size, list) or len(size) != 2 or not all(type(n) is int and n > 0 for n in size):
+            return False
+        if isinstance(counts, list):
+            return all(type(n) is int and n >= 0 for n in counts) and sum(counts) == size[0] * size[1]
+        return isinstance(counts, str)
+    return isinstance(value, list) and all(isinstance(p, list) and all(map(is_number, p)) for p in value)

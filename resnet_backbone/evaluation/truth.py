@@ -1,0 +1,196 @@
+"""What is to be found in a data set, read from annotation files alone: COCO's JSON, or VOC's folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnet_backbone.evaluation.coco import object_masks
+from resnet_backbone.evaluation.coco_backends import IouType
+from resnet_backbone.evaluation.json_files import is_box, is_mask, is_number, read_json
+from resnet_backbone.evaluation.voc import VocTruth
+from resnet_backbone.evaluation.voc_xml import VocAnnotation, read_annotation
+
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """One data set's objects.
+
+    Attributes:
+        coco: images, categories and annotations in COCO's format; an annotation may be `difficult`, which
+            COCO's metric, as in Detectron2, does not look at.
+        classes: names by class index.
+        category_ids: COCO's id of every class index.
+        annotated: False where only images are known, as in COCO's test sets.
+    """
+
+    coco: dict[str, Any]
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    annotated: bool
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether any object has a mask."""
+        return any(a.get("segmentation") for a in self.coco.get("annotations") or ())
+
+    def as_voc(self, iou_type: IouType = "bbox") -> VocTruth:
+        """The same objects for VOC's metric; crowds count as difficult, and so does a box for want of a mask."""
+        indices = {category: index for index, category in enumerate(self.category_ids)}
+        images = {image["id"] for image in self.coco["images"]}
+        everything = self.coco.get("annotations") or []
+        annotations = [a for a in everything if a["category_id"] in indices and a["image_id"] in images]
+        boxes = np.array([a["bbox"] for a in annotations], np.float64).reshape(-1, 4)
+        difficult = np.array([bool(a.get("difficult") or a.get("iscrowd")) for a in annotations], bool)
+        masks = None
+        if iou_type == "segm":
+            sizes = {image["id"]: (image.get("height"), image.get("width")) for image in self.coco["images"]}
+            masks, boxed = object_masks(annotations, [sizes[a["image_id"]] for a in annotations])
+            difficult |= boxed
+        return VocTruth(
+            [a["image_id"] for a in annotations],
+            np.array([indices[a["category_id"]] for a in annotations], np.int64),
+            np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1),
+            difficult,
+            masks,
+        )
+
+
+def read_truth(path: Path, split: str = "") -> GroundTruth:
+    """Ground truth of a COCO JSON file, or of a folder in VOC's layout; its images are not looked at.
+
+    Args:
+        path: the file or the folder.
+        split: of a folder, the file ImageSets/Main/<split>.txt; empty takes every annotation where there are no
+            such files.
+
+    Raises:
+        ValueError: one sentence with file, value and remedy for whatever cannot be read.
+    """
+    if path.is_dir():
+        return read_voc_truth(path, split)
+    if split:
+        raise ValueError(f"--split {split}: {path} is no folder in VOC's layout; a COCO file is taken whole")
+    return read_coco_truth(path)
+
+
+def read_coco_truth(file: Path) -> GroundTruth:
+    """Ground truth of a COCO JSON file, as the file has it; without `annotations` there is nothing to measure.
+
+    Raises:
+        ValueError: no file, no JSON, not COCO's annotations, or an annotation without what the metrics need.
+    """
+    content = read_json(file)
+    if isinstance(content, list):
+        raise ValueError(
+            f"{file}: holds a list, as results do, and no annotations; the order is RESULTS.json ANNOTATIONS"
+        )
+    for key in ("images", "categories"):
+        entries = content.get(key) if isinstance(content, Mapping) else None
+        ids = [one.get("id") if isinstance(one, Mapping) else None for one in entries or ()]
+        if not isinstance(entries, list) or any(type(i) not in (int, str) for i in ids):
+            raise ValueError(f"{file}: has no list of {key} with ids, as COCO's format has it; export it again")
+        if len(set(ids)) < len(ids) or len({type(i) for i in ids}) > 1:
+            raise ValueError(f"{file}: its {key} need ids of one kind, each once; two have one id, or ids are mixed")
+    annotations = content.get("annotations")
+    if annotations is not None and not isinstance(annotations, list):
+        raise ValueError(f"{file}: its annotations are no list; export it again")
+    for number, one in enumerate(annotations or ()):
+        _check_annotation(one, f"{file}: annotation {number}")
+    categories = sorted(content["categories"], key=lambda c: c["id"])
+    names = [str(c.get("name", c["id"])) for c in categories]
+    once = [n if names.count(n) == 1 else f"{n} (id {c['id']})" for n, c in zip(names, categories)]
+    return GroundTruth(content, tuple(once), tuple(c["id"] for c in categories), annotations is not None)
+
+
+def _check_annotation(one: Any, where: str) -> None:
+    ids = [type(one.get(key)) for key in ("image_id", "category_id")] if isinstance(one, Mapping) else [None]
+    if not all(kind in (int, str) for kind in ids):
+        raise ValueError(f"{where} has no image_id or no category_id: {one!r:.60}")
+    if not is_box(one.get("bbox")):
+        raise ValueError(f"{where} has the bbox {one.get('bbox')!r:.60} and not four numbers (x, y, width, height)")
+    if one.get("area") is not None and not is_number(one["area"]):
+        raise ValueError(f"{where} has the area {one['area']!r:.40} and not a number")
+    if one.get("segmentation") and not is_mask(one["segmentation"]):
+        raise ValueError(f"{where} has a segmentation that is neither polygons nor run lengths with their size")
+
+
+def read_voc_truth(root: Path, split: str = "") -> GroundTruth:
+    """Ground truth of a folder in VOC's layout: Annotations, and ImageSets/Main with the splits.
+
+    The classes are VOC's twenty where the split has no others, else all of the folder's in alphabetical order;
+    their ids count from 1.
+
+    Raises:
+        ValueError: a folder or split that is not there, annotations that are missing or unreadable.
+    """
+    inside = [root, *sorted(root.glob("VOC*"))]
+    with_annotations = [folder for folder in inside if (folder / "Annotations").is_dir()]
+    if not with_annotations:
+        raise ValueError(f"{root}: has no folder Annotations; give a folder in VOC's layout, or a COCO JSON file")
+    if len(with_annotations) > 1 and with_annotations[0] != root:
+        raise ValueError(f"{root}: holds {', '.join(f.name for f in with_annotations)}; name one of them")
+    root = with_annotations[0]
+    there = sorted(name[:-4] for name in os.listdir(root / "Annotations") if name.endswith(".xml"))
+    ids = read_split(root, split, there)
+    known = set(there)
+    missing = [i for i in ids if i not in known]
+    if missing and len(missing) < len(ids):
+        raise ValueError(
+            f"{root}: {len(missing)} of the {len(ids)} images of split {split!r} have no file in Annotations (first: "
+            f"{missing[0]}); add the files or take the names out of the split"
+        )
+    read = {} if missing else {i: read_annotation(root / "Annotations" / f"{i}.xml") for i in ids}
+    names = {one.name for annotation in read.values() for one in annotation.objects}
+    if not names <= set(VOC_CLASSES):
+        rest = (read_annotation(root / "Annotations" / f"{i}.xml") for i in there if i not in read)
+        names |= {one.name for annotation in rest for one in annotation.objects}
+    classes = VOC_CLASSES if names <= set(VOC_CLASSES) else tuple(sorted(names))
+    return _voc_truth(ids, read, classes)
+
+
+def read_split(root: Path, split: str, annotated: Sequence[str]) -> list[str]:
+    """Image ids of ImageSets/Main/<split>.txt, each once; all of `annotated` where nothing is named or there.
+
+    Raises:
+        ValueError: no such split, or none named where there are some.
+    """
+    folder = root / "ImageSets" / "Main"
+    files = sorted(file.stem for file in folder.glob("*.txt"))
+    if not split and not files:
+        return list(annotated)
+    if split not in files:
+        said = f"--split {split}: there is none" if split else "name one with --split"
+        raise ValueError(f"{folder}: {said}; the splits there are {', '.join(files) or 'none'}")
+    known = set(annotated)
+    lines = (line.strip() for line in (folder / f"{split}.txt").read_text(encoding="utf-8").splitlines())
+    # The devkit's files of one class have a second column; names with spaces have none.
+    return list(dict.fromkeys(line if line in known else line.split()[0] for line in lines if line))
+
+
+def _voc_truth(ids: Sequence[str], read: Mapping[str, VocAnnotation], classes: tuple[str, ...]) -> GroundTruth:
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image in ids:
+        height, width = (read[image].size if image in read else None) or (None, None)
+        images.append({"id": image, "file_name": f"{image}.jpg", "height": height, "width": width})
+        for one in read[image].objects if image in read else ():
+            x0, y0, x1, y1 = one.box
+            annotations.append({
+                "id": len(annotations) + 1, "image_id": image, "category_id": classes.index(one.name) + 1,
+                "bbox": [x0, y0, x1 - x0, y1 - y0], "difficult": one.difficult,
+            })  # fmt: skip
+    category_ids = tuple(range(1, len(classes) + 1))
+    categories = [{"id": i, "name": name} for i, name in zip(category_ids, classes)]
+    content = {"images": images, "categories": categories, "annotations": annotations if read else None}
+    return GroundTruth(content, classes, category_ids, bool(read))

@@ -8,8 +8,9 @@ import random
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 from resnet_backbone.engine.best import Best, UnknownMetric
 from resnet_backbone.engine.checkpoint import fill, read_state, save_state
@@ -59,6 +60,30 @@ def test_accumulated_gradients_and_losses_are_those_of_the_whole_batch(parts):
     sum(plain(batch).values()).backward()
     for p, q in zip(plain.parameters(), other.parameters()):
         torch.testing.assert_close(p.detach() - 0.1 * p.grad, q.detach(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.fixture
+def one_process_group():
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+def test_processes_exchange_gradients_once_a_step(one_process_group):
+    model, batch, exchanged = PerImage(), examples(), []
+    plain = copy.deepcopy(model)
+    wrapped = DistributedDataParallel(model)
+
+    def count(_, bucket):
+        exchanged.append(bucket.index())
+        return torch.futures.collect_all([]).then(lambda _: bucket.buffer())
+
+    wrapped.register_comm_hook(None, count)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    TrainStep(optimizer, parts=4)(wrapped, batch, 0)
+    assert exchanged == [0]
+    stepped(plain, batch, 4)
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), plain.parameters()))
 
 
 def test_every_part_has_a_seed_of_its_own():

@@ -19,7 +19,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling import build_model
 from fvcore.nn import sigmoid_focal_loss
-from made_data import SMALL, write_config, write_rectangles
+from made_data import SMALL, TINY, write_config, write_rectangles
 
 import resnet_backbone as rb
 from resnet_backbone.detection.training.config import read_config
@@ -43,8 +43,8 @@ def options(tmp_path, data, *pairs, text=SMALL, **more) -> RunOptions:
     return RunOptions(config, ("DATA.ROOT", str(data), *pairs), tmp_path / "run", **more)
 
 
-def command(tmp_path, data, *pairs) -> list[str]:
-    tool = [sys.executable, str(ROOT / "tools" / "train_net.py"), "--config", str(write_config(tmp_path))]
+def command(tmp_path, data, *pairs, text=TINY) -> list[str]:
+    tool = [sys.executable, str(ROOT / "tools" / "train_net.py"), "--config", str(write_config(tmp_path, text))]
     return [*tool, "--output", str(tmp_path / "run"), *pairs, "DATA.ROOT", str(data)]
 
 
@@ -152,13 +152,13 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, data, variant, monkeypatch):
     print(f"RESNET_BACKBONE_KILL_SEED={KILL_SEED}: {variant} killed in {method} from iteration {at} on")
     longer = ("SOLVER.MAX_ITER", "6", "SOLVER.CHECKPOINT_PERIOD", "2", "SOLVER.STEPS", "(4,)", *VARIANTS[variant])
     as_in_a_new_process(monkeypatch)
-    run(RunOptions(write_config(tmp_path), ("DATA.ROOT", str(data), *longer), tmp_path / "whole"))
+    run(RunOptions(write_config(tmp_path, TINY), ("DATA.ROOT", str(data), *longer), tmp_path / "whole"))
     dying = f"    result = first(self, *a, **k)\n    self.iteration >= {at} and os.kill(os.getpid(), signal.SIGKILL)"
     done = patched_run(command(tmp_path, data, *longer), method, f"{dying}\n    return result")
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (tmp_path / "run" / "model_final.pth").exists()
     as_in_a_new_process(monkeypatch)
-    run(options(tmp_path, data, *longer, resume=True))
+    run(options(tmp_path, data, *longer, text=TINY, resume=True))
     whole, resumed = ({} for _ in range(2))
     for found, folder in ((whole, tmp_path / "whole"), (resumed, tmp_path / "run")):
         for file in sorted(folder.glob("*.pth")):
@@ -338,7 +338,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, data):
         "    first(self)\n    import resource, os\n    size = os.path.getsize(self.output / 'last.pth') // 2\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))"
     )
-    full = patched_run(command(tmp_path, data, "SOLVER.CHECKPOINT_PERIOD", "1"), "save", filling)
+    full = patched_run(command(tmp_path, data, "SOLVER.CHECKPOINT_PERIOD", "1", text=SMALL), "save", filling)
     assert full.returncode == 1 and full.stderr.strip().splitlines()[-1].startswith("error: "), full.stderr
     assert "Traceback" not in full.stderr and "last.pth" in full.stderr.strip().splitlines()[-1]
     assert torch.load(last, weights_only=True)["iteration"] == 1

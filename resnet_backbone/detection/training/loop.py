@@ -118,8 +118,9 @@ class Loop:
         """
         total = self.cfg.SOLVER.MAX_ITER
         batches = training_batches(self.cfg, self.records, self.cfg.SEED, self.iteration)
-        on_gpu = {} if str(self.cfg.MODEL.DEVICE).startswith("cuda") else {"device_ids": None}
-        trained = create_ddp_model(self.model, broadcast_buffers=False, **on_gpu)
+        trained = create_ddp_model(
+            self.model, broadcast_buffers=False, **({} if self._device == "cuda" else {"device_ids": None})
+        )
         progress = Progress(total, "training", done=self.iteration, show=comm.is_main_process())
         with (
             EventStorage(self.iteration) as storage,
@@ -148,7 +149,7 @@ class Loop:
                 if self._evaluate_if_due(evaluate, journal, progress):
                     trained.train()
                     if saving:
-                        self.save()  # again, now that it is evaluated
+                        self.save()  # with the evaluation
                 storage.step()
                 if self.iteration >= total:
                     break

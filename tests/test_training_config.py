@@ -15,7 +15,11 @@ from resnet_backbone.detection.config import default_config
 from resnet_backbone.detection.training.config import leaves, read_config
 from resnet_backbone.detection.training.schedule import check_batch, scale_schedule
 
-OURS = {"MODEL.RESIDUAL.", "DATA.", "SOLVER.OPTIMIZER", "SOLVER.AMP.DTYPE", "TEST.PICTURE", "TEST.COCO_", "TEST.VOC_"}
+OURS = {
+    "MODEL.RESIDUAL.", "DATA.", "SOLVER.OPTIMIZER", "SOLVER.AMP.DTYPE", "SOLVER.ACCUMULATE", "SOLVER.EMA.",
+    "TEST.PICTURES", "TEST.PICTURE_THRESH", "TEST.BEST_METRIC", "TEST.COCO_BACKEND",
+    "TEST.VOC_ROUNDING", "INPUT.MAPPER_TRAIN",
+}  # fmt: skip
 
 
 # Detectron2's RetinaNet configs compute their anchors by Python code in YAML.
@@ -118,6 +122,12 @@ def test_a_batch_that_cannot_be_shared_is_refused():
     cfg = default_config()
     cfg.SOLVER.IMS_PER_BATCH = 3
     with pytest.raises(ValueError, match="SOLVER.IMS_PER_BATCH: 3 images cannot be shared by 2 processes.* as 2"):
+        check_batch(cfg, 2)
+    cfg.SOLVER.ACCUMULATE = 3
+    check_batch(cfg, 1)
+    cfg.SOLVER.IMS_PER_BATCH = 8
+    sentence = "SOLVER.ACCUMULATE: a batch of 8 on 2 processes cannot be split into 3 micro-batches.* a multiple of 6"
+    with pytest.raises(ValueError, match=sentence):
         check_batch(cfg, 2)
 
 

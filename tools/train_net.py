@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--config", "--config-file", required=True, type=Path, metavar="FILE", help="a YAML config")
     made.add_argument("--output", type=Path, metavar="DIR", help="default: runs/<name of the config>")
     made.add_argument("--resume", action="store_true", help="go on exactly where the run in the folder stopped")
+    made.add_argument("--new-schedule", action="store_true", help="with --resume: another schedule from there on")
     made.add_argument("--overwrite", action="store_true", help="begin anew though the folder holds a run")
     made.add_argument("--eval-only", action="store_true", help="only test: MODEL.WEIGHTS, else the folder's weights")
     made.add_argument("--no-scaling", action="store_true", help="keep rate and iterations as written")
@@ -48,7 +49,7 @@ def main() -> int:
     options = RunOptions(
         config=arguments.config, overrides=tuple(arguments.options), output=arguments.output, resume=arguments.resume,
         overwrite=arguments.overwrite, eval_only=arguments.eval_only, keep_schedule=arguments.no_scaling,
-        gpus=arguments.num_gpus, machines=arguments.num_machines,
+        gpus=arguments.num_gpus, machines=arguments.num_machines, new_schedule=arguments.new_schedule,
     )  # fmt: skip
     return start(options, arguments.machine_rank, arguments.dist_url)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.engine.atomic import write_atomically
+from resnet_backbone.engine.checkpoint import Part, fill, read_state, save_state
 
 # These may differ between the run and its continuation without changing what is learnt.
 _FREE = {"workers", "cache", "device"}
@@ -29,14 +28,8 @@ def save_checkpoint(
     Raises:
         OSError: the disk is full; an older file stays.
     """
-    state = {
-        "model": network.state_dict(),
-        "optimizer": optimiser.state_dict(),
-        "epoch": epoch,
-        "config": dataclasses.asdict(config),
-        "classes": list(classes),
-    }
-    write_atomically(path, lambda file: torch.save(state, file))
+    parts: dict[str, Part] = {"model": network, "optimizer": optimiser}
+    save_state(path, parts, epoch=epoch, config=dataclasses.asdict(config), classes=list(classes))
 
 
 def load_checkpoint(
@@ -47,12 +40,8 @@ def load_checkpoint(
     Raises:
         ValueError: not such a file, or one of another configuration or other classes.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        before, epoch = dict(state["config"]), int(state["epoch"])
-    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        kind = type(error).__name__
-        raise ValueError(f"{path} is not a checkpoint of this tool ({kind}): start without --resume") from None
+    state = read_state(path, ("epoch", "config", "classes"), "start without --resume")
+    before = state["config"]
     now = dataclasses.asdict(config)
     changed = [key for key in now if key not in _FREE and before.get(key) != now[key]]
     if changed:
@@ -63,6 +52,5 @@ def load_checkpoint(
         )
     if tuple(state["classes"]) != classes:
         raise ValueError(f"{path}: the run was started with other class folders; start without --resume")
-    network.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimizer"])
-    return epoch
+    fill({"model": network, "optimizer": optimiser}, state)
+    return int(state["epoch"])

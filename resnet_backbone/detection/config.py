@@ -16,6 +16,14 @@ def default_config() -> CfgNode:
     cfg.SOLVER.AMP.DTYPE = "bf16"
     # Training images by "fast" decoding and resizing, within one grey level of "detectron2", its own mapper.
     cfg.INPUT.MAPPER_TRAIN = "fast"
+    # Micro-batches a step: IMS_PER_BATCH stays the batch, and takes the memory of IMS_PER_BATCH / ACCUMULATE images.
+    cfg.SOLVER.ACCUMULATE = 1
+    # The weights' exponential moving average, which then is what is tested and written.
+    cfg.SOLVER.EMA = CfgNode()
+    cfg.SOLVER.EMA.ENABLED = False
+    cfg.SOLVER.EMA.DECAY = 0.9998
+    # Keeps the weights of the best evaluation by this metric, as "bbox/AP"; empty keeps none.
+    cfg.TEST.BEST_METRIC = ""
     # Test images drawn with predictions beside ground truth, and the score from which on they are drawn.
     cfg.TEST.PICTURES = 16
     cfg.TEST.PICTURE_THRESH = 0.5

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import pickle
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from detectron2.config import CfgNode
 from torch import nn
 
+from resnet_backbone.detection.config import default_config
 from resnet_backbone.detection.training.config import leaves
-from resnet_backbone.engine.atomic import write_atomically
+from resnet_backbone.engine import checkpoint as engine
+from resnet_backbone.engine.checkpoint import Part
 from resnet_backbone.weights.files import write_weights
 from resnet_backbone.weights.load import find_network
 from resnet_backbone.weights.record import WeightRecord
 
 LAST = "last.pth"
 FINAL = "model_final.pth"
+BEST = "model_best.pth"
 
 # May differ between a run and its continuation without changing what is learnt.
 FREE = (
@@ -27,58 +29,97 @@ FREE = (
     "DATA.TEST_IMAGES", "DATASETS.TEST", "SOLVER.CHECKPOINT_PERIOD", "MODEL.RESIDUAL.FOLD_NORMS",
     "MODEL.RESIDUAL.CHANNELS_LAST", "MODEL.RESIDUAL.COMPILE",
 )  # fmt: skip
+# The rate as a function of the iteration, and where it ends: what --new-schedule may change.
+SCHEDULE = tuple(
+    f"SOLVER.{name}"
+    for name in ("LR_SCHEDULER_NAME", "BASE_LR", "BASE_LR_END", "GAMMA", "STEPS", "NUM_DECAYS", "RESCALE_INTERVAL",
+                 "MAX_ITER", "WARMUP_FACTOR", "WARMUP_ITERS", "WARMUP_METHOD")
+)  # fmt: skip
+# Parts that a checkpoint of an older version has not.
+ADDED_LATER = ("best", "normalizer")
 
 
-def save_state(path: Path, parts: dict[str, Any], iteration: int, cfg: CfgNode) -> None:
+def save_state(path: Path, parts: Mapping[str, Part], iteration: int, cfg: CfgNode, tested: int = 0) -> None:
     """Writes the state of model, optimiser, ... after `iteration` whole iterations.
 
     Args:
-        parts: objects with a `state_dict` by name.
+        tested: the last iteration after which an evaluation was made.
 
     Raises:
         OSError: the disk is full; an older file stays.
     """
-    state = {name: part.state_dict() for name, part in parts.items()}
-    state |= {"iteration": iteration, "config": cfg.dump()}
-    write_atomically(path, lambda file: torch.save(state, file))
+    engine.save_state(path, parts, iteration=iteration, config=cfg.dump(), tested=tested)
 
 
-def load_state(path: Path, parts: dict[str, Any], cfg: CfgNode) -> int:
-    """Fills the parts; returns the number of iterations that were done.
+def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The state, and the keys of the config that it was saved under.
 
     Raises:
-        ValueError: no such checkpoint, or one of a run with another schedule, model or data.
+        ValueError: no such checkpoint.
     """
+    remedy = "start anew with --overwrite"
+    state = engine.read_state(path, ("iteration", "config"), remedy)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        before = dict(leaves(yaml.safe_load(state["config"])))
-        iteration = int(state["iteration"])
-    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        kind = type(error).__name__
-        raise ValueError(f"{path}: not a checkpoint of this tool ({kind}); start anew with --overwrite") from None
-    refuse_changes(path, before, cfg)
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    return iteration
+        before = default_keys() | dict(leaves(yaml.safe_load(state["config"])))
+        state["iteration"] = int(state["iteration"])
+    except (TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: not a checkpoint of this tool ({type(error).__name__}); {remedy}") from None
+    return state, before
 
 
-def refuse_changes(path: Path, before: dict[str, Any], cfg: CfgNode) -> None:
+def default_keys() -> dict[str, Any]:
+    """SOLVER keys of ours that a checkpoint of an older version does not name: it was as without them."""
+    defaults = yaml.safe_load(default_config().dump())
+    return {key: value for key, value in leaves(defaults) if key.startswith("SOLVER.")}
+
+
+def changes(
+    path: Path, before: Mapping[str, Any], cfg: CfgNode, *, new_schedule: bool = False
+) -> dict[str, tuple[Any, Any]]:
     """A run goes on as it was begun: Detectron2 would keep the old milestones and say nothing.
 
+    Args:
+        before: the keys that `path` was saved under.
+        new_schedule: another schedule is wanted.
+
+    Returns:
+        Keys of the schedule that changed, with the old and the new value; none without `new_schedule`.
+
     Raises:
-        ValueError: names the first key, both values and the remedy.
+        ValueError: another key changed; names it, both values and the remedy.
     """
+    changed = {}
     for key, value in leaves(yaml.safe_load(cfg.dump())):
-        free = key in FREE or key.startswith("TEST.")
-        if not free and key in before and before[key] != value:
+        if key not in before or before[key] == value or key in FREE or key.startswith("TEST."):
+            continue
+        if key not in SCHEDULE or not new_schedule:
+            also = ", change the schedule from here on with --new-schedule" if key in SCHEDULE else ""
             raise ValueError(
-                f"{path}: the run was begun with {key} {before[key]}, now it is {value}; go on with the old value, "
-                "or start another run from its weights: MODEL.WEIGHTS " + str(path.with_name(FINAL))
+                f"{path}: the run was begun with {key} {before[key]}, now it is {value}; go on with the old "
+                f"value{also}, or start another run from its weights: MODEL.WEIGHTS {path.with_name(FINAL)}"
             )
+        changed[key] = (before[key], value)
+    return changed
 
 
-def write_final(path: Path, model: nn.Module, cfg: CfgNode, origin: WeightRecord | None, config_name: str) -> None:
-    """Writes the trained detector with the record of what it expects; Detectron2's checkpointer reads it too."""
+def missing_parts(state: Mapping[str, Any]) -> set[str]:
+    """Parts that checkpoints of older versions do not have, and this one has not."""
+    return set(ADDED_LATER) - set(state)
+
+
+def write_final(
+    path: Path,
+    model: nn.Module,
+    cfg: CfgNode,
+    origin: WeightRecord | None,
+    config_name: str,
+    notes: Sequence[str] = (),
+) -> None:
+    """Writes a trained detector with the record of what it expects; Detectron2's checkpointer reads it too.
+
+    Args:
+        notes: further ones for the record.
+    """
     variant = find_network(model)[1].config
     made = WeightRecord(
         naming="detectron2",
@@ -93,5 +134,5 @@ def write_final(path: Path, model: nn.Module, cfg: CfgNode, origin: WeightRecord
         resize=None,
         shortcut=variant.shortcut if variant.variant.family != "vgg" else None,
     )
-    notes = () if origin is None else origin.notes
-    write_weights(path, model.state_dict(), replace(made, notes=notes))
+    inherited = () if origin is None else origin.notes
+    write_weights(path, model.state_dict(), replace(made, notes=(*inherited, *notes)))

@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine.defaults import create_ddp_model
-from detectron2.solver import build_lr_scheduler, build_optimizer
-from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
+from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
 from resnet_backbone.detection.training.batches import Record, seed_of, training_batches
-from resnet_backbone.detection.training.checkpoint import LAST, load_state, save_state
+from resnet_backbone.detection.training.checkpoint import LAST, changes, missing_parts, read_state, save_state
+from resnet_backbone.detection.training.dense import NormalizerState, same_at_every_call
 from resnet_backbone.detection.training.journal import Journal
+from resnet_backbone.detection.training.optimizer import autocast_type, enter_schedule, make_optimizer
+from resnet_backbone.detection.training.precise_bn import check_norms, precise_norms
+from resnet_backbone.engine.best import Best, UnknownMetric
+from resnet_backbone.engine.checkpoint import Part, fill
+from resnet_backbone.engine.ema import make_ema
 from resnet_backbone.engine.interrupt import GracefulStop, Stopped
 from resnet_backbone.engine.progress import Progress
+from resnet_backbone.engine.step import Diverged, TrainStep, not_finite, shown
 
 logger = logging.getLogger(__name__)
 
 PERIOD = 20
 """Iterations between two lines of metrics."""
+
+Evaluate = Callable[[nn.Module], Mapping[str, float]]
+Keep = Callable[[nn.Module, Best], None]
 
 
 class Loop:
@@ -39,48 +46,89 @@ class Loop:
         model: a Detectron2 detector, on its device.
         records: as `training_records` gives them.
         output: gets last.pth, metrics.jsonl and TensorBoard's files.
+        keep: writes the weights of a model that is the best so far by TEST.BEST_METRIC.
     """
 
-    def __init__(self, cfg: CfgNode, model: nn.Module, records: list[Record], output: Path) -> None:
-        self.cfg, self.model, self.records, self.output = cfg, model, records, output
+    def __init__(
+        self, cfg: CfgNode, model: nn.Module, records: list[Record], output: Path, keep: Keep | None = None
+    ) -> None:
+        self.cfg, self.model, self.records, self.output, self._keep = cfg, model, records, output, keep
+        check_norms(cfg, model)
         self.optimizer = make_optimizer(cfg, model)
         self.scheduler = build_lr_scheduler(cfg, self.optimizer)
-        amp = cfg.SOLVER.AMP
-        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[amp.DTYPE] if amp.ENABLED else None
-        device = torch.device(cfg.MODEL.DEVICE).type
-        self.scaler = torch.amp.GradScaler(device, enabled=self.dtype is torch.float16)  # type: ignore[attr-defined]
-        self.parts = {"model": model, "optimizer": self.optimizer, "scheduler": self.scheduler, "scaler": self.scaler}
+        self._device = torch.device(cfg.MODEL.DEVICE).type
+        self.step = TrainStep(
+            self.optimizer,
+            parts=cfg.SOLVER.ACCUMULATE,
+            dtype=autocast_type(cfg),
+            device=self._device,
+            seed=lambda iteration, part: seed_step(cfg.SEED, iteration, part),
+        )
+        self.ema = make_ema(model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None
+        self.best = Best(cfg.TEST.BEST_METRIC, "TEST.BEST_METRIC")
+        self.parts: dict[str, Part] = {
+            "model": model, "optimizer": self.optimizer, "scheduler": self.scheduler, "scaler": self.step.scaler,
+            "normalizer": NormalizerState(model), "best": self.best,
+        }  # fmt: skip
+        if self.ema is not None:
+            self.parts["ema"] = self.ema
         self.iteration = 0
+        self._tested = 0
+        self._latest: tuple[list[Record], float] = ([], 0.0)
 
-    def resume(self) -> None:
+    def resume(self, *, new_schedule: bool = False) -> None:
         """Takes up the state that `output` holds, if any.
 
+        Args:
+            new_schedule: the rate follows the schedule of `cfg` from here on, whatever it was before.
+
         Raises:
-            ValueError: it belongs to another run.
+            ValueError: the state belongs to another run.
         """
         path = self.output / LAST
-        if path.exists():
-            self.iteration = load_state(path, self.parts, self.cfg)
-            logger.info("resumed from %s after %d iterations", path, self.iteration)
+        if not path.exists():
+            return
+        state, before = read_state(path)
+        changed = changes(path, before, self.cfg, new_schedule=new_schedule)
+        self.iteration, self._tested = state["iteration"], int(state.get("tested", 0))
+        if self.iteration > self.cfg.SOLVER.MAX_ITER:
+            raise ValueError(
+                f"SOLVER.MAX_ITER: {self.cfg.SOLVER.MAX_ITER}, but {path} has {self.iteration} iterations behind it; "
+                "give as many or more"
+            )
+        without = missing_parts(state) | ({"scheduler"} if changed else set())
+        fill({name: part for name, part in self.parts.items() if name not in without}, state)
+        logger.info("resumed from %s after %d iterations", path, self.iteration)
+        if changed:
+            enter_schedule(self.optimizer, self.scheduler, self.iteration)
+            for key, (old, new) in changed.items():
+                logger.info("from here on %s %s instead of %s", key, new, old)
+            self.save()
 
-    def run(self, evaluate: Callable[[], dict[str, float]] | None = None) -> None:
+    def run(self, evaluate: Evaluate | None = None) -> None:
         """All iterations that are left, with checkpoints, metrics and, every TEST.EVAL_PERIOD, an evaluation.
 
+        Args:
+            evaluate: gets the model as it is to be tested; gives the numbers in the first process.
+
         Raises:
-            ValueError: a loss that is no number, or an image that cannot be used.
+            Diverged: a loss, gradient or weight that is no number; the last good checkpoint is kept.
+            ValueError: an image that cannot be used.
             Stopped: after a signal, with the state saved.
         """
         total = self.cfg.SOLVER.MAX_ITER
         batches = training_batches(self.cfg, self.records, self.cfg.SEED, self.iteration)
-        on_gpu = {} if str(self.cfg.MODEL.DEVICE).startswith("cuda") else {"device_ids": None}
-        trained = create_ddp_model(self.model, broadcast_buffers=False, **on_gpu)
-        trained.train()
+        trained = create_ddp_model(
+            self.model, broadcast_buffers=False, **({} if self._device == "cuda" else {"device_ids": None})
+        )
         progress = Progress(total, "training", done=self.iteration, show=comm.is_main_process())
         with (
             EventStorage(self.iteration) as storage,
             GracefulStop() as stop,
             Journal(self.output, self.iteration) as journal,
         ):
+            self._evaluate_if_due(evaluate, journal)  # a run that ended between checkpoint and evaluation
+            trained.train()
             for batch in progress.waiting(batches if self.iteration < total else ()):
                 began, rate = time.monotonic(), self.optimizer.param_groups[0]["lr"]
                 losses = self._step(trained, batch)
@@ -91,25 +139,83 @@ class Loop:
                 if self.iteration % PERIOD == 0 or self.iteration == total:
                     journal.write(self.iteration, storage.latest(), progress)
                 stopping = self._agreed(stop.asked)
-                if self._due(self.cfg.SOLVER.CHECKPOINT_PERIOD) or stopping:
+                saving = self._due(self.cfg.SOLVER.CHECKPOINT_PERIOD)
+                if saving or stopping:
                     self.save()
                 if stopping:
                     progress.close()
                     where = f"{self.iteration} of {total}; saved in {self.output / LAST}"
                     raise Stopped(f"stopped after iteration {where}; go on with --resume")
-                if evaluate is not None and self._due(self.cfg.TEST.EVAL_PERIOD) and self.iteration < total:
-                    progress.close()
-                    journal.evaluated(self.iteration, evaluate())
+                if self._evaluate_if_due(evaluate, journal, progress):
                     trained.train()
+                    if saving:
+                        self.save()  # with the evaluation
                 storage.step()
                 if self.iteration >= total:
                     break
         self.save()
 
     def save(self) -> None:
-        """Writes last.pth, from the first process."""
+        """Writes last.pth, from the first process.
+
+        Raises:
+            Diverged: the weights are no numbers; the older file stays.
+        """
+        wrong = not_finite(self.model.named_parameters())
+        if wrong:
+            raise self._diverged(f"no numbers any more in the weights of {shown(wrong)}", self.iteration)
         if comm.is_main_process():
-            save_state(self.output / LAST, self.parts, self.iteration, self.cfg)
+            save_state(self.output / LAST, self.parts, self.iteration, self.cfg, self._tested)
+
+    @contextlib.contextmanager
+    def tested(self) -> Iterator[nn.Module]:
+        """The model as it is tested and written: averaged, with precise batch norms, where the config says so."""
+        model = self.model if self.ema is None else self.ema.module
+        with precise_norms(self.cfg, model, self.records, self.iteration):
+            if comm.get_world_size() > 1:
+                # Each process has running statistics of its own; all test with those that will be written.
+                for buffer in model.buffers():
+                    torch.distributed.broadcast(buffer, 0)
+            yield model
+
+    def judge(self, model: nn.Module, numbers: Mapping[str, float]) -> bool:
+        """Whether `model` is the best so far by TEST.BEST_METRIC, and then it is kept; False but in the first process.
+
+        Raises:
+            UnknownMetric: the evaluation has no such one.
+        """
+        if not self.best.metric or not comm.is_main_process():
+            return False
+        before = self.best.state_dict()
+        better = self.best.improved(numbers, self.iteration)
+        found = f"{self.best.metric} {numbers[self.best.metric]:.2f} after {self.iteration} iterations"
+        if better:
+            logger.info("%s: the best so far", found)
+            if self._keep is not None:
+                self._keep(model, self.best)
+        elif before["value"] is not None:
+            logger.info("%s: not better than %.2f after %d", found, before["value"], before["iteration"])
+        else:
+            logger.info("%s: not kept", found)
+        return better
+
+    def _evaluate_if_due(self, evaluate: Evaluate | None, journal: Journal, progress: Progress | None = None) -> bool:
+        """Whether an evaluation was made; the one after the last iteration is not of this loop."""
+        due = self._due(self.cfg.TEST.EVAL_PERIOD) and 0 < self.iteration < self.cfg.SOLVER.MAX_ITER
+        if evaluate is None or not due or self._tested == self.iteration:
+            return False
+        if progress is not None:
+            progress.close()
+        try:
+            with self.tested() as model:
+                numbers = evaluate(model)
+                journal.evaluated(self.iteration, numbers)
+                self.judge(model, numbers)
+        except UnknownMetric:
+            self.save()
+            raise
+        self._tested = self.iteration
+        return True
 
     def _agreed(self, asked: bool) -> bool:
         """Whether any process was asked to stop: one that stops alone leaves the others waiting."""
@@ -123,64 +229,30 @@ class Loop:
         return period > 0 and self.iteration % period == 0
 
     def _step(self, trained: nn.Module, batch: list[Record]) -> dict[str, float]:
-        seed_step(self.cfg.SEED, self.iteration)
+        self._latest = batch, self.optimizer.param_groups[0]["lr"]
         try:
-            with self._autocast():
-                losses: dict[str, torch.Tensor] = trained(batch)
-                total = torch.stack([loss.float() for loss in losses.values()]).sum()
-        except FloatingPointError:  # Detectron2's own check of proposals
-            raise self._diverged(batch, "the proposals are no numbers") from None
-        values = {name: float(loss.detach()) for name, loss in losses.items()}
-        if not math.isfinite(sum(values.values())):
-            raise self._diverged(batch, f"the loss is {values}")
-        self.optimizer.zero_grad()
-        self.scaler.scale(total).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return values
+            with same_at_every_call(self._device):
+                losses = self.step(trained, batch, self.iteration)
+        except Diverged as error:
+            raise self._diverged(str(error), self.iteration + 1) from None
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
+        return losses
 
-    def _diverged(self, batch: list[Record], what: str) -> ValueError:
+    def _diverged(self, what: str, iteration: int) -> Diverged:
+        batch, rate = self._latest
         files = ", ".join(str(one["file_name"]) for one in batch)
         saved = f"; the last checkpoint is kept: {self.output / LAST}" if (self.output / LAST).exists() else ""
-        return ValueError(
-            f"{what} at iteration {self.iteration} (rate {self.optimizer.param_groups[0]['lr']:g}, images {files}): "
+        return Diverged(
+            f"{what} at iteration {iteration} (rate {rate:g}, images {files}): "
             f"lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS or look at the images{saved}"
         )
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(torch.device(self.cfg.MODEL.DEVICE).type, self.dtype)
 
+def seed_step(seed: int, iteration: int, part: int = 0) -> None:
+    """Makes what a step draws (regions to train on, dropped paths) depend on these and the process alone.
 
-def seed_step(seed: int, iteration: int) -> None:
-    """Makes what a step draws (regions to train on, dropped paths) depend on these two and the process alone."""
-    torch.manual_seed(seed_of(seed, comm.get_rank(), iteration, 1))
-
-
-def make_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD as Detectron2 builds it, or AdamW with the same groups, weight decays and clipping.
-
-    Raises:
-        ValueError: SOLVER.OPTIMIZER or SOLVER.AMP.DTYPE names something else, or fp16 without a GPU.
+    Args:
+        part: which micro-batch of the iteration.
     """
-    solver = cfg.SOLVER
-    if solver.AMP.ENABLED and solver.AMP.DTYPE not in ("bf16", "fp16"):
-        raise ValueError(f"SOLVER.AMP.DTYPE: {solver.AMP.DTYPE!r} is neither 'bf16' nor 'fp16'")
-    if solver.AMP.ENABLED and solver.AMP.DTYPE == "fp16" and not str(cfg.MODEL.DEVICE).startswith("cuda"):
-        raise ValueError("SOLVER.AMP.DTYPE: 'fp16' needs a GPU; use 'bf16'")
-    if solver.OPTIMIZER == "SGD":
-        optimizer: torch.optim.Optimizer = build_optimizer(cfg, model)
-        return optimizer
-    if solver.OPTIMIZER != "AdamW":
-        raise ValueError(f"SOLVER.OPTIMIZER: {solver.OPTIMIZER!r} is neither 'SGD' nor 'AdamW'")
-    groups = get_default_optimizer_params(
-        model,
-        base_lr=solver.BASE_LR,
-        weight_decay_norm=solver.WEIGHT_DECAY_NORM,
-        bias_lr_factor=solver.BIAS_LR_FACTOR,
-        weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
-    )
-    kind: Any = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
-    made: torch.optim.Optimizer = kind(groups, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY)
-    return made
+    torch.manual_seed(seed_of(seed, comm.get_rank(), iteration, 1 + part))

@@ -15,12 +15,13 @@ from torch import nn
 
 from resnet_backbone.detection.build import build_detector
 from resnet_backbone.detection.training.batches import training_records
-from resnet_backbone.detection.training.checkpoint import FINAL, LAST, write_final
+from resnet_backbone.detection.training.checkpoint import BEST, FINAL, LAST, write_final
 from resnet_backbone.detection.training.journal import Journal
 from resnet_backbone.detection.training.loop import Loop
-from resnet_backbone.detection.training.settle import RunOptions, settle
+from resnet_backbone.detection.training.settle import Prepared, RunOptions, settle
 from resnet_backbone.detection.training.testing import Numbers, flat, test, trained_classes
 from resnet_backbone.engine.atomic import write_atomically
+from resnet_backbone.engine.best import Best
 from resnet_backbone.weights.load import find_network, load_weights
 
 logger = logging.getLogger(__name__)
@@ -48,12 +49,10 @@ def run(options: RunOptions) -> dict[str, Numbers]:
         logger.info("MODEL.WEIGHTS is empty: everything starts random")
     elif options.eval_only or not (options.resume and (output / LAST).exists()):
         logger.info("%s", load_weights(model, cfg.MODEL.WEIGHTS, fine_tune=not options.eval_only))
-    if not options.eval_only:
-        _train(cfg, model, output, options.resume)
-        if comm.is_main_process():
-            write_final(output / FINAL, model, cfg, ready.record, options.config.name)
-    classes = trained_classes(cfg.MODEL.WEIGHTS) if options.eval_only else ()
-    results = test(cfg, model, output, model_classes=classes)
+    if options.eval_only:
+        results = test(cfg, model, output, model_classes=trained_classes(cfg.MODEL.WEIGHTS))
+    else:
+        results = _train(ready, options, model)
     if comm.is_main_process():
         if not options.eval_only:
             with Journal(output, cfg.SOLVER.MAX_ITER) as journal:
@@ -63,26 +62,45 @@ def run(options: RunOptions) -> dict[str, Numbers]:
     return results
 
 
-def _train(cfg: CfgNode, model: nn.Module, output: Path, resume: bool) -> None:
+def _train(ready: Prepared, options: RunOptions, model: nn.Module) -> dict[str, Numbers]:
+    """Trains, writes and tests what came out."""
+    cfg, output = ready.cfg, ready.output
     records = training_records(cfg)
-    loop = Loop(cfg, model, records, output)
-    if resume:
-        loop.resume()
+
+    def write(name: str, trained: nn.Module, *notes: str) -> None:
+        if comm.is_main_process():
+            write_final(output / name, trained, cfg, ready.record, options.config.name, notes)
+
+    def keep(trained: nn.Module, best: Best) -> None:
+        write(BEST, trained, f"best {best.metric}, {best.value:.2f}, after {best.iteration} iterations")
+
+    loop = Loop(cfg, model, records, output, keep)
+    if options.resume:
+        loop.resume(new_schedule=options.new_schedule)
     elif comm.is_main_process():
         _clear(output)
     if comm.is_main_process():
         write_atomically(output / "config.yaml", lambda file: file.write(cfg.dump().encode()))
+    solver = cfg.SOLVER
     logger.info(
-        "%d iterations of %d images, rate %g, %s; seed %d, on %s; %d training images",
-        cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR, cfg.SOLVER.OPTIMIZER, cfg.SEED,
-        cfg.MODEL.DEVICE, len(records),
+        "%d iterations of %d images%s, rate %g, %s; seed %d, on %s; %d training images%s",
+        solver.MAX_ITER, solver.IMS_PER_BATCH, f" in {solver.ACCUMULATE} parts" if solver.ACCUMULATE > 1 else "",
+        solver.BASE_LR, solver.OPTIMIZER, cfg.SEED, cfg.MODEL.DEVICE, len(records),
+        "; the average of the weights (SOLVER.EMA) is tested and written" if solver.EMA.ENABLED else "",
     )  # fmt: skip
-    loop.run(lambda: flat(test(cfg, model, output, pictures=False)))
+    loop.run(lambda trained: flat(test(cfg, trained, output, pictures=False)))
+    with loop.tested() as trained:
+        write(FINAL, trained)
+        results = test(cfg, trained, output)
+        better = loop.judge(trained, flat(results))
+    if better:
+        loop.save()
+    return results
 
 
 def _clear(output: Path) -> None:
     """Takes away what an earlier run left, now that this one can begin."""
-    for name in (LAST, FINAL, "metrics.jsonl"):
+    for name in (LAST, FINAL, BEST, "metrics.jsonl"):
         (output / name).unlink(missing_ok=True)
     for name in ("tensorboard", "pictures", "evaluation"):
         shutil.rmtree(output / name, ignore_errors=True)
@@ -107,6 +125,7 @@ def _say_where(options: RunOptions, output: Path, results: Mapping[str, Numbers]
             logger.info("%s, %s: %s", name, task, ", ".join(f"{k} {v:.1f}" for k, v in ap.items()))
     made: dict[str, Any] = {
         "weights with their record": output / FINAL,
+        "weights of the best evaluation": output / BEST,
         "pictures": output / "pictures",
         "detections and numbers": output / "evaluation",
         "settled config": output / "config.yaml",
@@ -114,5 +133,5 @@ def _say_where(options: RunOptions, output: Path, results: Mapping[str, Numbers]
     }
     for what, place in made.items():
         if not isinstance(place, Path) or place.exists():
-            logger.info("  %-26s %s", what, place)
+            logger.info("  %-30s %s", what, place)
     logger.info("next: python tools/predict.py --weights %s IMAGES", output)

@@ -60,12 +60,20 @@ def scale_schedule(cfg: CfgNode, written_batch: int, given: Collection[str], pro
 
 
 def check_batch(cfg: CfgNode, processes: int) -> None:
-    """Every process trains on the same number of images, at least one.
+    """Every process trains on the same number of images, at least one, in equal micro-batches.
 
     Raises:
-        ValueError: SOLVER.IMS_PER_BATCH is no multiple of the number of processes.
+        ValueError: SOLVER.IMS_PER_BATCH is no multiple of the number of processes times SOLVER.ACCUMULATE.
     """
-    batch = cfg.SOLVER.IMS_PER_BATCH
+    batch, parts = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATE
+    if parts < 1:
+        raise ValueError(f"SOLVER.ACCUMULATE: {parts}: at least 1, which does not split the batch")
+    if parts > 1 and (batch < 1 or batch % (processes * parts)):
+        raise ValueError(
+            f"SOLVER.ACCUMULATE: a batch of {batch} on {processes} processes cannot be split into {parts} "
+            f"micro-batches each; give SOLVER.IMS_PER_BATCH, the images of a whole step, as a multiple of "
+            f"{processes * parts}"
+        )
     if batch < 1 or batch % processes:
         raise ValueError(
             f"SOLVER.IMS_PER_BATCH: {batch} images cannot be shared by {processes} processes; "

@@ -14,6 +14,7 @@ from resnet_backbone.detection.device import choose_device
 from resnet_backbone.detection.prepare import prepare
 from resnet_backbone.detection.training.checkpoint import FINAL, LAST
 from resnet_backbone.detection.training.config import ReadConfig, read_config, value_of
+from resnet_backbone.detection.training.options import check_options
 from resnet_backbone.detection.training.schedule import check_batch, scale_schedule
 from resnet_backbone.detection.training.sets import use_data
 from resnet_backbone.detection.training.testing import check_metrics
@@ -22,7 +23,7 @@ from resnet_backbone.weights.record import WeightRecord
 
 # Detectron2's keys that its own trainer obeys and this one does not: better refused than ignored.
 NOT_OBEYED = {
-    "TEST.AUG.ENABLED": False, "TEST.PRECISE_BN.ENABLED": False, "MODEL.LOAD_PROPOSALS": False, "VIS_PERIOD": 0,
+    "TEST.AUG.ENABLED": False, "MODEL.LOAD_PROPOSALS": False, "VIS_PERIOD": 0,
 }  # fmt: skip
 SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler")
 
@@ -36,6 +37,7 @@ class RunOptions:
         overrides: KEY VALUE KEY VALUE ...
         output: the run's folder; None: OUTPUT_DIR where somebody set it, else runs/<name of the config>.
         resume: go on from the folder's last checkpoint.
+        new_schedule: with `resume`, follow another schedule from there on.
         overwrite: begin anew in a folder that holds a run.
         eval_only: only test MODEL.WEIGHTS, else the folder's trained weights.
         keep_schedule: rate and iterations as written, whatever the batch.
@@ -47,6 +49,7 @@ class RunOptions:
     overrides: Sequence[str] = ()
     output: Path | None = None
     resume: bool = False
+    new_schedule: bool = False
     overwrite: bool = False
     eval_only: bool = False
     keep_schedule: bool = False
@@ -74,6 +77,8 @@ def settle(options: RunOptions) -> Prepared:
     notes = [note] if note else []
     _refuse_ignored(cfg)
     check_metrics(cfg)
+    if options.new_schedule and not options.resume:
+        raise ValueError("--new-schedule: says how to go on with a run; give --resume too")
     notes += use_data(cfg, read.explicit, test_only=options.eval_only)
     if options.eval_only:
         _choose_trained(cfg, read, output)
@@ -83,6 +88,8 @@ def settle(options: RunOptions) -> Prepared:
     elif not options.eval_only:
         written = read_config(options.config).cfg.SOLVER.IMS_PER_BATCH
         notes += scale_schedule(cfg, written, read.given, options.gpus * options.machines)
+    if not options.eval_only:
+        check_options(cfg)
     cores = os.cpu_count() or 1
     cfg.DATALOADER.NUM_WORKERS = min(cfg.DATALOADER.NUM_WORKERS, cores)
     if cfg.SEED < 0:

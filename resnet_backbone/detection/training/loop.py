@@ -72,8 +72,8 @@ class Loop:
         """
         total = self.cfg.SOLVER.MAX_ITER
         batches = training_batches(self.cfg, self.records, self.cfg.SEED, self.iteration)
-        on_gpu = {} if str(self.cfg.MODEL.DEVICE).startswith("cuda") else {"device_ids": None}
-        trained = create_ddp_model(self.model, broadcast_buffers=False, **on_gpu)
+        # Without ids DDP takes the GPU that the model is on: under Slurm it may be number 0 in every process.
+        trained = create_ddp_model(self.model, broadcast_buffers=False, device_ids=None)
         trained.train()
         progress = Progress(total, "training", done=self.iteration, show=comm.is_main_process())
         with (

@@ -67,6 +67,7 @@ def _train(cfg: CfgNode, model: nn.Module, output: Path, resume: bool) -> None:
     loop = Loop(cfg, model, records, output)
     if resume:
         loop.resume()
+        _check_resumed_together(output, loop.iteration)
     elif comm.is_main_process():
         _clear(output)
     if comm.is_main_process():
@@ -77,6 +78,22 @@ def _train(cfg: CfgNode, model: nn.Module, output: Path, resume: bool) -> None:
         cfg.MODEL.DEVICE, len(records),
     )  # fmt: skip
     loop.run(lambda: flat(test(cfg, model, output, pictures=False)))
+
+
+def _check_resumed_together(output: Path, iteration: int) -> None:
+    """All processes go on from the same iteration; with nothing to go on from yet, the run begins.
+
+    So one command line, with --resume, serves a job's first start and every restart.
+    """
+    found = comm.all_gather(iteration)
+    if len(set(found)) > 1:
+        other = next(rank for rank, one in enumerate(found) if one != found[0])
+        raise ValueError(
+            f"{output / LAST}: process 0 resumes after {found[0]} iterations, process {other} after {found[other]}; "
+            "all machines have to see the same folder: --output DIR on a shared file system"
+        )
+    if iteration == 0:
+        logger.info("nothing to resume in %s yet: from the beginning", output)
 
 
 def _clear(output: Path) -> None:

@@ -176,6 +176,7 @@ def worker(rank: int, port: int, runs: list[tuple[RunOptions, int]], folder: Pat
             run(options)
         except Stopped as stopped:
             (folder / f"stopped{rank}").write_text(str(stopped))
+            comm.synchronize()  # the first process is still saving
     distributed.destroy_process_group()
 
 

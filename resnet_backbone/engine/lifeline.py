@@ -32,7 +32,7 @@ class Lifeline:
     """Binds this process to the others; needs torch.distributed, and all processes have to make one.
 
     Args:
-        host: where the first process is reached.
+        host: where the first process is reached; empty: at its machine's name.
         remedy: what to do after a process has died.
 
     Raises:
@@ -51,6 +51,7 @@ class Lifeline:
             told = [{**self._me, "port": server.getsockname()[1], "token": secrets.token_hex(8)}]
         distributed.broadcast_object_list(told, src=0)
         first = told[0]
+        host = host or first["host"]
         try:
             if self.rank == 0:
                 self._peers = _accepted(server, self.world - 1, first["token"])

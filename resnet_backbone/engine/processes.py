@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from torch import distributed
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 COUNTS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
@@ -188,7 +189,7 @@ def join(place: Place, backend: str, timeout: timedelta) -> Any:
         ) from None
 
 
-def agreed_store(store: distributed.Store, rank: int, world: int, wait: timedelta) -> distributed.Store:
+def agreed_store(store: Store, rank: int, world: int, wait: timedelta) -> Store:
     """A part of the store that only this start's processes write to.
 
     torchrun keeps its store when it starts the processes again, and torch would take the addresses of the dead
@@ -204,7 +205,7 @@ def agreed_store(store: distributed.Store, rank: int, world: int, wait: timedelt
         store.set(f"ticket/{rank}", ticket)
         name = store.get(f"name/{ticket}").decode()
         store.set(f"here/{name}/{rank}", "")
-        return distributed.PrefixStore(name, store)
+        return PrefixStore(name, store)
     name, missing = secrets.token_hex(8), list(range(1, world))
     deadline = time.monotonic() + wait.total_seconds()
     while missing:
@@ -215,7 +216,7 @@ def agreed_store(store: distributed.Store, rank: int, world: int, wait: timedelt
         if missing and time.monotonic() > deadline:
             raise TimeoutError(f"missing: {', '.join(map(str, missing))}")
         time.sleep(0.02)
-    return distributed.PrefixStore(name, store)
+    return PrefixStore(name, store)
 
 
 def _local_group(place: Place) -> Any:

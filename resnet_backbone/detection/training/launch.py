@@ -94,7 +94,7 @@ def _refusal(options: RunOptions, machine_rank: int, dist_url: str) -> str:
 
 def _launched(options: RunOptions, machine_rank: int, dist_url: str, timeout: timedelta) -> int:
     """By Detectron2's launcher."""
-    host = "localhost" if dist_url == "auto" else urlparse(dist_url).hostname or "localhost"
+    host = "localhost" if dist_url == "auto" else urlparse(dist_url).hostname or ""
     try:
         launch(_child, options.gpus, options.machines, machine_rank, dist_url, (options, host), timeout)
     except ProcessRaisedException as error:
@@ -119,16 +119,24 @@ def _child(options: RunOptions, host: str) -> None:
 def _joined(options: RunOptions, place: Place, timeout: timedelta) -> int:
     """As one of the processes that torchrun or Slurm started."""
 
-    def join() -> int:
-        device = str(read_config(options.config, options.overrides).cfg.MODEL.DEVICE)
-        on_gpu = device.startswith("cuda") and torch.cuda.device_count() > 0
+    on_gpu = False
+
+    def prepare() -> int:
+        nonlocal on_gpu
+        device, count = str(read_config(options.config, options.overrides).cfg.MODEL.DEVICE), torch.cuda.device_count()
+        on_gpu = device.startswith("cuda") and count > 0
         if on_gpu:
-            torch.cuda.set_device(processes.gpu_of(place, torch.cuda.device_count()))
+            torch.cuda.set_device(processes.gpu_of(place, count))
+        return 0
+
+    def join() -> int:
         # Detectron2's own launcher leaves it there; get_local_rank and get_local_size need it.
         comm._LOCAL_PROCESS_GROUP = processes.join(place, "nccl" if on_gpu else "gloo", timeout)
         return 0
 
-    code = _guarded(join, guard.say_and_leave)
+    speaks = place.local_rank == 0  # for its machine, on what is wrong for all there
+    code = _guarded(prepare, guard.say_and_leave if speaks else lambda line, code: code)
+    code = code or _guarded(join, guard.say_and_leave)
     if code:
         return code
     code = _bound(options, place.host)

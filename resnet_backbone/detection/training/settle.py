@@ -116,10 +116,11 @@ def _choose_trained(cfg: CfgNode, read: ReadConfig, output: Path) -> None:
 
 
 def _seed(options: RunOptions, output: Path) -> int:
-    """A drawn seed; a resumed run goes on with its own."""
+    """A drawn seed, the first process's; a resumed run goes on with its own."""
+    seed = int.from_bytes(os.urandom(3), "little")
     if options.resume and (output / "config.yaml").exists():
-        return int(read_config(output / "config.yaml").cfg.SEED)
-    return int.from_bytes(os.urandom(3), "little") if comm.get_world_size() == 1 else comm.shared_random_seed() % 2**24
+        seed = int(read_config(output / "config.yaml").cfg.SEED)
+    return int(comm.all_gather(seed)[0])
 
 
 def _check_shared_device(cfg: CfgNode) -> None:

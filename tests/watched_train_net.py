@@ -1,7 +1,8 @@
 """tools/train_net.py with hooks, for tests that start it in several processes; the environment says which.
 
 WATCH_FOLDER: gets losses<rank>.jsonl, a line a step, and seen<rank>.jsonl, a line an evaluated batch.
-WATCH_DIE: "<rank> training" or "<rank> evaluation": that process kills itself there, once (at iteration 3).
+WATCH_DIE: "<rank> training" or "<rank> evaluation": that process kills itself there, once; in training after three
+    iterations, which are saved.
 WATCH_GPUS: Detectron2's launcher finds so many GPUs, which are the CPU, and takes gloo for nccl.
 """
 
@@ -11,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import time
 import warnings
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -37,12 +39,19 @@ def die(where: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def wait_for_checkpoint(path: Path, iteration: int) -> None:
+    """The first process may still be writing it, and would be ended in the middle."""
+    while torch.load(path, weights_only=True)["iteration"] < iteration:
+        time.sleep(0.05)
+
+
 def watch() -> None:
     """Puts the hooks in."""
     step, process, detect = loop.Loop._step, DetectionEvaluator.process, testing._detect
 
     def watched_step(self, trained, batch):
-        if self.iteration == 3:
+        if self.iteration == 3 and os.environ.get("WATCH_DIE", "").endswith("training"):
+            wait_for_checkpoint(self.output / "last.pth", 3)
             die("training")
         losses = step(self, trained, batch)
         write("losses", {"iteration": self.iteration, **losses})

@@ -3,10 +3,12 @@
 import argparse
 import sys
 import warnings
+from datetime import timedelta
 from pathlib import Path
 
 EXAMPLES = """examples:
   python tools/train_net.py --config configs/faster_rcnn_R101_coco.yaml --num-gpus 8
+  torchrun --nproc-per-node 8 tools/train_net.py --config configs/faster_rcnn_R101_coco.yaml   # docs/many_processes.md
   python tools/train_net.py --config configs/faster_rcnn_R101_coco.yaml SOLVER.IMS_PER_BATCH 4   # rate and steps follow
   python tools/train_net.py --config configs/faster_rcnn_R50_bccd.yaml DATA.ROOT my_photos DATA.FORMAT voc
   python tools/train_net.py --config configs/mask_rcnn_R50_balloon.yaml DATA.ROOT my_data DATA.TRAIN train.json \\
@@ -35,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--num-machines", type=int, default=1, metavar="N")
     made.add_argument("--machine-rank", type=int, default=0, metavar="I", help="0 .. N-1, another on each machine")
     made.add_argument("--dist-url", default="auto", metavar="URL", help="tcp://HOST:PORT of machine 0; auto on one")
+    made.add_argument("--dist-timeout", type=float, default=30, metavar="MIN", help="one exchange's (default: 30)")
     made.add_argument("options", nargs="*", metavar="KEY VALUE", help="config keys with other values")
     return made
 
@@ -51,7 +54,8 @@ def main() -> int:
         overwrite=arguments.overwrite, eval_only=arguments.eval_only, keep_schedule=arguments.no_scaling,
         gpus=arguments.num_gpus, machines=arguments.num_machines, new_schedule=arguments.new_schedule,
     )  # fmt: skip
-    return start(options, arguments.machine_rank, arguments.dist_url)
+    timeout = timedelta(minutes=arguments.dist_timeout)
+    return start(options, arguments.machine_rank, arguments.dist_url, timeout)
 
 
 if __name__ == "__main__":

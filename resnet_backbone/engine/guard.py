@@ -11,26 +11,31 @@ from resnet_backbone.engine.interrupt import Stopped
 MEMORY = ("out of memory", "not enough memory", "out of shared memory")
 
 
-def guarded(action: Callable[[], int], *, memory_remedy: str) -> int:
+def say_and_leave(line: str, code: int) -> int:
+    """Prints `line`, for the log file too where it is an error; returns the exit code."""
+    if code == 1:
+        logging.getLogger("detectron2.run").info("%s", line)  # into the log file
+    print(line, file=sys.stderr, flush=True)
+    return code
+
+
+def guarded(action: Callable[[], int], *, memory_remedy: str, leave: Callable[[str, int], int] = say_and_leave) -> int:
     """Calls `action`; returns what it returns, 1 after a sentence on what is wrong, or 130 when interrupted.
 
     Args:
         memory_remedy: what to do when memory is full.
+        leave: gets the sentence and the exit code, and gives the code back.
     """
     try:
         return action()
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        return leave("interrupted", 130)
     except Stopped as stopped:
-        print(stopped, file=sys.stderr)
-        return 130
+        return leave(str(stopped), 130)
     except (ValueError, OSError) as error:
         said = str(error)
     except RuntimeError as error:
         if not any(sign in str(error) for sign in MEMORY):
             raise
         said = f"{str(error).splitlines()[0]} Remedy: {memory_remedy}"
-    logging.getLogger("detectron2.run").info("error: %s", said)  # into the log file
-    print(f"error: {said}", file=sys.stderr)
-    return 1
+    return leave(f"error: {said}", 1)

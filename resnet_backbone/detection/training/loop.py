@@ -118,9 +118,8 @@ class Loop:
         """
         total = self.cfg.SOLVER.MAX_ITER
         batches = training_batches(self.cfg, self.records, self.cfg.SEED, self.iteration)
-        trained = create_ddp_model(
-            self.model, broadcast_buffers=False, **({} if self._device == "cuda" else {"device_ids": None})
-        )
+        # Without ids DDP takes the GPU that the model is on: under Slurm it may be number 0 in every process.
+        trained = create_ddp_model(self.model, broadcast_buffers=False, device_ids=None)
         progress = Progress(total, "training", done=self.iteration, show=comm.is_main_process())
         with (
             EventStorage(self.iteration) as storage,

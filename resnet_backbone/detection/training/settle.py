@@ -9,6 +9,7 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.utils import comm
+from torch import distributed
 
 from resnet_backbone.detection.device import choose_device
 from resnet_backbone.detection.prepare import prepare
@@ -56,6 +57,11 @@ class RunOptions:
     gpus: int = 1
     machines: int = 1
 
+    @property
+    def processes(self) -> int:
+        """How many train together, whoever started them."""
+        return max(self.gpus * self.machines, comm.get_world_size())
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -75,6 +81,7 @@ def settle(options: RunOptions) -> Prepared:
     set_up_logs(None, quiet=not comm.is_main_process())
     note = choose_device(cfg, asked="MODEL.DEVICE" in read.given)
     notes = [note] if note else []
+    _check_shared_device(cfg)
     _refuse_ignored(cfg)
     check_metrics(cfg)
     if options.new_schedule and not options.resume:
@@ -84,10 +91,10 @@ def settle(options: RunOptions) -> Prepared:
         _choose_trained(cfg, read, output)
     record = prepare(cfg, explicit=read.explicit)
     if options.keep_schedule:
-        check_batch(cfg, options.gpus * options.machines)
+        check_batch(cfg, options.processes)
     elif not options.eval_only:
         written = read_config(options.config).cfg.SOLVER.IMS_PER_BATCH
-        notes += scale_schedule(cfg, written, read.given, options.gpus * options.machines)
+        notes += scale_schedule(cfg, written, read.given, options.processes)
     if not options.eval_only:
         check_options(cfg)
     cores = os.cpu_count() or 1
@@ -118,10 +125,22 @@ def _choose_trained(cfg: CfgNode, read: ReadConfig, output: Path) -> None:
 
 
 def _seed(options: RunOptions, output: Path) -> int:
-    """A drawn seed; a resumed run goes on with its own."""
+    """A drawn seed, the first process's; a resumed run goes on with its own."""
+    seed = int.from_bytes(os.urandom(3), "little")
     if options.resume and (output / "config.yaml").exists():
-        return int(read_config(output / "config.yaml").cfg.SEED)
-    return int.from_bytes(os.urandom(3), "little") if comm.get_world_size() == 1 else comm.shared_random_seed() % 2**24
+        seed = int(read_config(output / "config.yaml").cfg.SEED)
+    return int(comm.all_gather(seed)[0])
+
+
+def _check_shared_device(cfg: CfgNode) -> None:
+    """Each of many processes has a GPU of its own, or all compute on the CPU."""
+    if comm.get_world_size() == 1:
+        return
+    device = str(cfg.MODEL.DEVICE)
+    if ":" in device:
+        raise ValueError(f"MODEL.DEVICE: {device!r} is one GPU for all processes; use MODEL.DEVICE cuda")
+    if device == "cpu" and distributed.get_backend() == "nccl":
+        raise ValueError("MODEL.DEVICE: 'cpu', but --num-gpus starts processes on GPUs; start with torchrun")
 
 
 def _refuse_ignored(cfg: CfgNode) -> None:

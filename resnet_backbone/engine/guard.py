@@ -15,7 +15,9 @@ def say_and_leave(line: str, code: int) -> int:
     """Prints `line`, for the log file too where it is an error; returns the exit code."""
     if code == 1:
         logging.getLogger("detectron2.run").info("%s", line)  # into the log file
-    print(line, file=sys.stderr, flush=True)
+    # At once with its end of line: processes that share a terminal would break into each other's.
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
     return code
 
 

@@ -98,7 +98,7 @@ def _launched(options: RunOptions, machine_rank: int, dist_url: str, timeout: ti
     try:
         launch(_child, options.gpus, options.machines, machine_rank, dist_url, (options, host), timeout)
     except ProcessRaisedException as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
     except ProcessExitedException as error:
         if error.exit_code < 0:

@@ -40,7 +40,8 @@ def metric_names(cfg: CfgNode) -> list[str]:
         classes = list(MetadataCatalog.get(dataset).get("thing_classes") or cfg.DATA.CLASSES)
         coco = [*METRICS, *(f"AP-{name}" for name in classes)]
         tasks = {"bbox": coco, "segm": coco if cfg.MODEL.MASK_ON else []}
-        tasks["voc"] = ["AP50", "AP50-11pt", *(f"AP50-{name}" for name in classes)]
+        voc = ["AP50", "AP50-11pt", *(f"AP50-{name}" for name in classes)]
+        tasks |= {"voc": voc, "voc-segm": voc if cfg.MODEL.MASK_ON else []}
         front = f"{dataset}/" if several else ""
         names += [f"{front}{task}/{metric}" for task, metrics in tasks.items() for metric in metrics]
     return names

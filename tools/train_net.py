@@ -13,6 +13,7 @@ EXAMPLES = """examples:
   python tools/train_net.py --config configs/faster_rcnn_R50_bccd.yaml DATA.ROOT my_photos DATA.FORMAT voc
   python tools/train_net.py --config configs/mask_rcnn_R50_balloon.yaml DATA.ROOT my_data DATA.TRAIN train.json \\
          DATA.TRAIN_IMAGES images
+  python tools/train_net.py --config configs/faster_rcnn_R50_bccd.yaml --check
   python tools/train_net.py --config configs/faster_rcnn_R50_bccd.yaml --resume
   python tools/train_net.py --config configs/faster_rcnn_R50_bccd.yaml --eval-only MODEL.WEIGHTS model_final.pth
 
@@ -32,6 +33,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--new-schedule", action="store_true", help="with --resume: another schedule from there on")
     made.add_argument("--overwrite", action="store_true", help="begin anew though the folder holds a run")
     made.add_argument("--eval-only", action="store_true", help="only test: MODEL.WEIGHTS, else the folder's weights")
+    made.add_argument(
+        "--check", action="store_true", help="look at everything in a minute; 1 where it should not start"
+    )
     made.add_argument("--no-scaling", action="store_true", help="keep rate and iterations as written")
     made.add_argument("--num-gpus", type=int, default=1, metavar="N", help="GPUs of this machine (default: 1)")
     made.add_argument("--num-machines", type=int, default=1, metavar="N")
@@ -54,6 +58,10 @@ def main() -> int:
         overwrite=arguments.overwrite, eval_only=arguments.eval_only, keep_schedule=arguments.no_scaling,
         gpus=arguments.num_gpus, machines=arguments.num_machines, new_schedule=arguments.new_schedule,
     )  # fmt: skip
+    if arguments.check:
+        from resnet_backbone.detection.preflight.check import check
+
+        return check(options)
     timeout = timedelta(minutes=arguments.dist_timeout)
     return start(options, arguments.machine_rank, arguments.dist_url, timeout)
 

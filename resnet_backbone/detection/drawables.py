@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from detectron2.structures import BoxMode
+from detectron2.structures.masks import polygons_to_bitmask
 from pycocotools import mask as masks
 
 from resnet_backbone.evaluation.coco import to_rle
@@ -25,6 +26,19 @@ def record_objects(record: dict[str, Any], *, with_masks: bool = True) -> Object
         masks=np.stack(decoded) if any(shapes) else None,
         remarks=["crowd" if a.get("iscrowd") else "difficult" * bool(a.get("difficult")) for a in annotations],
     )
+
+
+def mapped_objects(instances: Any) -> Objects:
+    """The objects of a training image after the mapper: boxes, and masks as polygons or bitmaps."""
+    height, width = instances.image_size
+    shapes = None
+    if instances.has("gt_masks") and len(instances):
+        kept = instances.gt_masks
+        if hasattr(kept, "polygons"):
+            shapes = np.stack([polygons_to_bitmask(p, height, width) for p in kept.polygons])
+        else:
+            shapes = kept.tensor.numpy()
+    return Objects(boxes=instances.gt_boxes.tensor.numpy(), classes=instances.gt_classes.numpy(), masks=shapes)
 
 
 def predicted_objects(instances: Any, *, threshold: float = 0.5) -> Objects:

@@ -18,6 +18,7 @@ from resnet_backbone.detection.training.batches import training_records
 from resnet_backbone.detection.training.checkpoint import BEST, FINAL, LAST, write_final
 from resnet_backbone.detection.training.journal import Journal
 from resnet_backbone.detection.training.loop import Loop
+from resnet_backbone.detection.training.room import check_room
 from resnet_backbone.detection.training.settle import Prepared, RunOptions, settle
 from resnet_backbone.detection.training.testing import Numbers, flat, test, trained_classes
 from resnet_backbone.engine.atomic import write_atomically
@@ -49,6 +50,8 @@ def run(options: RunOptions) -> dict[str, Numbers]:
         logger.info("MODEL.WEIGHTS is empty: everything starts random")
     elif options.eval_only or not (options.resume and (output / LAST).exists()):
         logger.info("%s", load_weights(model, cfg.MODEL.WEIGHTS, fine_tune=not options.eval_only))
+    if not options.eval_only:
+        check_room(cfg, model, output)
     if options.eval_only:
         results = test(cfg, model, output, model_classes=trained_classes(cfg.MODEL.WEIGHTS))
     else:

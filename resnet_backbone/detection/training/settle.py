@@ -44,6 +44,7 @@ class RunOptions:
         keep_schedule: rate and iterations as written, whatever the batch.
         gpus: processes on this machine, one GPU each; 1 also without a GPU.
         machines: how many machines train together.
+        check: only look at everything, in one process.
     """
 
     config: Path
@@ -56,6 +57,7 @@ class RunOptions:
     keep_schedule: bool = False
     gpus: int = 1
     machines: int = 1
+    check: bool = False
 
     @property
     def processes(self) -> int:
@@ -78,7 +80,7 @@ def settle(options: RunOptions) -> Prepared:
     read = read_config(options.config, options.overrides)
     cfg = read.cfg
     output = _output(options, read)
-    set_up_logs(None, quiet=not comm.is_main_process())
+    set_up_logs(None, quiet=options.check or not comm.is_main_process())
     note = choose_device(cfg, asked="MODEL.DEVICE" in read.given)
     notes = [note] if note else []
     _check_shared_device(cfg)
@@ -154,6 +156,8 @@ def _refuse_ignored(cfg: CfgNode) -> None:
 
 def _open_folder(options: RunOptions, output: Path) -> None:
     """The run's folder with its log; a folder that holds a run is not begun anew unasked."""
+    if options.check:
+        return
     unasked = not (options.eval_only or options.resume or options.overwrite)
     if unasked and any((output / name).exists() for name in (LAST, FINAL)):
         raise ValueError(f"{output} holds a run: go on with --resume, begin anew with --overwrite, or choose --output")

@@ -1,0 +1,149 @@
+"""One look at everything before a run: versions, settings, weights, data, a step, room and time."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import platform
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from resnet_backbone.detection.build import build_detector
+from resnet_backbone.detection.preflight.data import data_findings, sample_sheet
+from resnet_backbone.detection.preflight.settings import norm_findings, schedule_findings
+from resnet_backbone.detection.training.batches import Record, training_batches, training_records
+from resnet_backbone.detection.training.loop import Loop
+from resnet_backbone.detection.training.room import room_findings
+from resnet_backbone.detection.training.settle import Prepared, RunOptions, settle
+from resnet_backbone.engine.logs import set_up_logs
+from resnet_backbone.engine.preflight import Finding, Report
+from resnet_backbone.engine.progress import duration
+from resnet_backbone.weights.load import find_network, load_weights
+
+PACKAGES = ("torch", "torchvision", "detectron2", "pycocotools", "opencv-python", "numpy")
+SHEET = "check.png"
+STEPS = 3
+"""The first warms up; the last is timed."""
+
+
+def check(options: RunOptions, say: Callable[[str], None] = print) -> int:
+    """Looks at everything and says what it finds; writes nothing but the sheet of samples.
+
+    Returns:
+        0, or 1 where training should not start.
+    """
+    report = Report(say)
+    report.heading("versions")
+    report.add(Finding("ok", ", ".join([f"Python {platform.python_version()}", *map(_version, PACKAGES)])))
+    report.heading("settings")
+    with _errors_into(report):
+        ready = settle(dataclasses.replace(options, check=True))
+        set_up_logs(None, quiet=True)  # what they would say is said here
+        report.add(*(Finding("note", note) for note in ready.notes))
+        records = training_records(ready.cfg)
+        report.add(*schedule_findings(ready.cfg, len(records)))
+        _look(ready, options, records, report)
+    say(report.verdict())
+    return report.exit_code
+
+
+def _look(ready: Prepared, options: RunOptions, records: list[Record], report: Report) -> None:
+    cfg = ready.cfg
+    share = cfg.SOLVER.IMS_PER_BATCH // options.processes
+    report.heading("weights")
+    torch.manual_seed(cfg.SEED)
+    model = build_detector(cfg)
+    find_network(model)
+    with _errors_into(report):
+        report.add(_weights(cfg, model))
+    report.add(*norm_findings(model, share // cfg.SOLVER.ACCUMULATE))
+    report.heading("data")
+    with _errors_into(report):
+        report.add(*data_findings(cfg, records))
+        report.add(sample_sheet(cfg, records, ready.output / SHEET))
+    report.heading("room")
+    report.add(*room_findings(cfg, model, ready.output))
+    report.heading("a step")
+    with _errors_into(report):
+        report.add(*_steps(cfg, model, records, ready.output, share))
+
+
+def _weights(cfg: CfgNode, model: nn.Module) -> Finding:
+    if not cfg.MODEL.WEIGHTS:
+        return Finding("warning", "MODEL.WEIGHTS is empty: everything starts random; name weights for a short run")
+    said = str(load_weights(model, cfg.MODEL.WEIGHTS, fine_tune=True)).splitlines()
+    wrong = [name for name, tensor in model.state_dict().items() if not bool(torch.isfinite(tensor).all())]
+    if wrong:
+        text = f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}: {wrong[0]} and {len(wrong) - 1} more tensors hold no numbers"
+        return Finding("error", f"{text}; get the file again")
+    return Finding("ok", "; ".join(line.strip() for line in said))
+
+
+def _steps(cfg: CfgNode, model: nn.Module, records: list[Record], output: Path, share: int) -> Iterator[Finding]:
+    """Real steps of the loop's own kind on real batches; the model is changed by them."""
+    alone = cfg.clone()
+    alone.defrost()
+    alone.SOLVER.IMS_PER_BATCH, alone.DATALOADER.NUM_WORKERS = share, 0
+    alone.freeze()
+    loop = Loop(alone, model, records, output)
+    model.train()
+    losses: list[dict[str, float]] = []
+    with EventStorage():
+        for number, batch in enumerate(islice(training_batches(alone, records, cfg.SEED), STEPS)):
+            began = time.monotonic()
+            losses.append(loop.step(model, batch, number))
+            seconds = time.monotonic() - began
+    first = losses[0]
+    text = f"loss {sum(first.values()):.3g} ({', '.join(f'{k} {v:.3g}' for k, v in first.items())})"
+    classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES + 1
+    usual = f"; loss_cls of an untrained head is about ln {classes} = {math.log(classes):.2f}"
+    yield Finding("ok", text + usual * ("loss_cls" in first))
+    untouched = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    trained = [n for n, p in model.named_parameters() if p.requires_grad]
+    if untouched:
+        text = (
+            f"{len(untouched)} of {len(trained)} trainable parameters get no gradient (first: {untouched[0]}); freeze "
+        )
+        yield Finding(
+            "warning", text + "them or correct the model: processes that exchange gradients would wait for them"
+        )
+    else:
+        yield Finding("ok", f"all {len(trained)} trainable parameter tensors get finite gradients")
+    yield Finding("ok", _memory(cfg))
+    whole = duration(seconds * cfg.SOLVER.MAX_ITER)
+    yield Finding("ok", f"{seconds:.2f} s a step: about {whole} for {cfg.SOLVER.MAX_ITER} iterations, without tests")
+
+
+def _memory(cfg: CfgNode) -> str:
+    if str(cfg.MODEL.DEVICE).startswith("cuda"):
+        return f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of GPU memory at most"
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB of memory at most"
+
+
+@contextmanager
+def _errors_into(report: Report) -> Iterator[None]:
+    """What a user can mend becomes a finding, and the next part is looked at."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        report.add(Finding("error", str(error)))
+    finally:
+        logging.captureWarnings(False)
+
+
+def _version(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"{package} without version"

@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--new-schedule", action="store_true", help="with --resume: another schedule from there on")
     made.add_argument("--overwrite", action="store_true", help="begin anew though the folder holds a run")
     made.add_argument("--eval-only", action="store_true", help="only test: MODEL.WEIGHTS, else the folder's weights")
+    made.add_argument("--smoke", action="store_true", help="the config shrunk to about a minute on a CPU")
     made.add_argument("--no-scaling", action="store_true", help="keep rate and iterations as written")
     made.add_argument("--num-gpus", type=int, default=1, metavar="N", help="GPUs of this machine (default: 1)")
     made.add_argument("--num-machines", type=int, default=1, metavar="N")
@@ -53,6 +54,7 @@ def main() -> int:
         config=arguments.config, overrides=tuple(arguments.options), output=arguments.output, resume=arguments.resume,
         overwrite=arguments.overwrite, eval_only=arguments.eval_only, keep_schedule=arguments.no_scaling,
         gpus=arguments.num_gpus, machines=arguments.num_machines, new_schedule=arguments.new_schedule,
+        smoke=arguments.smoke,
     )  # fmt: skip
     timeout = timedelta(minutes=arguments.dist_timeout)
     return start(options, arguments.machine_rank, arguments.dist_url, timeout)

@@ -45,7 +45,7 @@ class RunOptions:
         keep_schedule: rate and iterations as written, whatever the batch.
         gpus: processes on this machine, one GPU each; 1 also without a GPU.
         machines: how many machines train together.
-        smoke: a short whole run of a shrunk config, see `smoke.py`; its folder is overwritten.
+        smoke: a short whole run of a shrunk config, see `smoke.py`; its own folder, runs/<name of the config>-smoke, is overwritten unasked.
     """
 
     config: Path
@@ -118,8 +118,12 @@ def settle(options: RunOptions) -> Prepared:
 def _output(options: RunOptions, read: ReadConfig) -> Path:
     written = Path(read.cfg.OUTPUT_DIR) if "OUTPUT_DIR" in read.explicit else Path("runs") / options.config.stem
     if options.smoke and "OUTPUT_DIR" not in read.given:
-        written = Path("runs") / f"{options.config.stem}-smoke"  # never over a real run
+        written = _smoke_folder(options)  # never over a real run
     return options.output or written
+
+
+def _smoke_folder(options: RunOptions) -> Path:
+    return Path("runs") / f"{options.config.stem}-smoke"
 
 
 def _shrink(options: RunOptions, read: ReadConfig) -> list[str]:
@@ -171,7 +175,8 @@ def _refuse_ignored(cfg: CfgNode) -> None:
 
 def _open_folder(options: RunOptions, output: Path) -> None:
     """The run's folder with its log; a folder that holds a run is not begun anew unasked."""
-    unasked = not (options.eval_only or options.resume or options.overwrite or options.smoke)
+    own = options.smoke and output == _smoke_folder(options)
+    unasked = not (options.eval_only or options.resume or options.overwrite or own)
     if unasked and any((output / name).exists() for name in (LAST, FINAL)):
         raise ValueError(f"{output} holds a run: go on with --resume, begin anew with --overwrite, or choose --output")
     output.mkdir(parents=True, exist_ok=True)

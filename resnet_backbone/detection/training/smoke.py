@@ -46,6 +46,8 @@ SHRUNK: dict[str, Any] = {
     "MODEL.RPN.POST_NMS_TOPK_TRAIN": 20,  # C4 heads run conv5 on each
     "MODEL.RPN.POST_NMS_TOPK_TEST": 20,
     "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 16,
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0,  # so that an untrained detector gives something to evaluate
+    "MODEL.RETINANET.SCORE_THRESH_TEST": 0.0,
     "MODEL.RETINANET.TOPK_CANDIDATES_TEST": 50,
     "MODEL.RESIDUAL.COMPILE": False,  # compiling alone takes the minute
     "DATALOADER.NUM_WORKERS": 0,  # workers take longer to start than the images to read
@@ -113,7 +115,9 @@ def use_generated(cfg: CfgNode, explicit: Collection[str]) -> str | None:
     # One test set has no name in front of its metrics.
     cfg.TEST.BEST_METRIC = "/".join(cfg.TEST.BEST_METRIC.split("/")[-2:])
     masks = " and masks" if cfg.MODEL.MASK_ON else ""
-    return f"{absent} is not here: {TRAIN_IMAGES + TEST_IMAGES} generated images, boxes{masks} of {len(classes)} classes"
+    return (
+        f"{absent} is not here: {TRAIN_IMAGES + TEST_IMAGES} generated images, boxes{masks} of {len(classes)} classes"
+    )
 
 
 def use_few_images(cfg: CfgNode) -> None:
@@ -133,8 +137,8 @@ def write_data(folder: Path, classes: Sequence[str], seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
     (folder / "images").mkdir(parents=True)
     colours = rng.integers(90, 256, (len(classes), 3))
-    label = 0
     for split, count in (("train", TRAIN_IMAGES), ("test", TEST_IMAGES)):
+        label = 0
         images: list[dict[str, Any]] = []
         objects: list[dict[str, Any]] = []
         for number in range(1, count + 1):

@@ -21,7 +21,8 @@ from resnet_backbone.weights.sources import on_disk
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 # What --smoke may change beside its table: batch, weights, data, and what follows from them.
 FOLLOWS = ("DATA.", "DATASETS.", "SOLVER.IMS_PER_BATCH", "MODEL.WEIGHTS", "MODEL.RESNETS.NORM", "SEED", "OUTPUT_DIR",
-           "MODEL.BACKBONE.FREEZE_AT", "NUM_CLASSES", "TEST.EVAL_PERIOD", "MODEL.DEVICE", "INPUT.MASK_FORMAT")  # fmt: skip
+           "MODEL.BACKBONE.FREEZE_AT", "NUM_CLASSES", "TEST.EVAL_PERIOD", "MODEL.DEVICE",
+           "INPUT.MASK_FORMAT")  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -45,7 +45,8 @@ class RunOptions:
         keep_schedule: rate and iterations as written, whatever the batch.
         gpus: processes on this machine, one GPU each; 1 also without a GPU.
         machines: how many machines train together.
-        smoke: a short whole run of a shrunk config, see `smoke.py`; its own folder, runs/<name of the config>-smoke, is overwritten unasked.
+        smoke: a short whole run of a shrunk config (`smoke.py`); its own folder, runs/<name of the config>-smoke, is
+            overwritten unasked.
     """
 
     config: Path

@@ -162,7 +162,7 @@ def _ellipse(image: np.ndarray[Any, Any], colour: list[int], rng: np.random.Gene
     height, width = image.shape[:2]
     a, b = (int(v) for v in rng.integers(10, 24, 2))
     middle = (int(rng.integers(a, width - a)), int(rng.integers(b, height - b)))
-    outline = cv2.ellipse2Poly(middle, (a, b), 0, 0, 360, 20)
+    outline = np.asarray(cv2.ellipse2Poly(middle, (a, b), 0, 0, 360, 20))
     cv2.fillPoly(image, [outline], colour)
     (x0, y0), (x1, y1) = outline.min(axis=0).tolist(), outline.max(axis=0).tolist()
     area = float(cv2.contourArea(outline))

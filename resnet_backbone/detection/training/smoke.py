@@ -73,8 +73,6 @@ def shrink(cfg: CfgNode, given: Collection[str], processes: int = 1) -> list[str
     wanted = dict(SHRUNK)
     # As few images as one step can have: two, or one for every process and micro-batch.
     wanted["SOLVER.IMS_PER_BATCH"] = max(2, processes * cfg.SOLVER.ACCUMULATE)
-    if processes > 1 and wanted["SOLVER.IMS_PER_BATCH"] % processes:
-        wanted["SOLVER.IMS_PER_BATCH"] = processes * cfg.SOLVER.ACCUMULATE
     if cfg.TEST.EVAL_PERIOD:
         wanted["TEST.EVAL_PERIOD"] = 3  # one in the middle, as the config has some
     for key, value in wanted.items():

@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--check", action="store_true", help="look at everything in a minute; 1 where it should not start"
     )
+    made.add_argument("--smoke", action="store_true", help="the config shrunk to about a minute on a CPU")
     made.add_argument("--no-scaling", action="store_true", help="keep rate and iterations as written")
     made.add_argument("--num-gpus", type=int, default=1, metavar="N", help="GPUs of this machine (default: 1)")
     made.add_argument("--num-machines", type=int, default=1, metavar="N")
@@ -57,6 +58,7 @@ def main() -> int:
         config=arguments.config, overrides=tuple(arguments.options), output=arguments.output, resume=arguments.resume,
         overwrite=arguments.overwrite, eval_only=arguments.eval_only, keep_schedule=arguments.no_scaling,
         gpus=arguments.num_gpus, machines=arguments.num_machines, new_schedule=arguments.new_schedule,
+        smoke=arguments.smoke,
     )  # fmt: skip
     if arguments.check:
         from resnet_backbone.detection.preflight.check import check

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnet_backbone.weights.download import fetch
+from resnet_backbone.weights.download import cache_folder, fetch
 from resnet_backbone.weights.errors import WeightsError
 from resnet_backbone.weights.record import WeightRecord
 
@@ -54,6 +54,26 @@ def resolve(source: str | Path) -> Resolved:
         near = difflib.get_close_matches(scheme, resolvers, n=1) or ["torchvision"]
         raise WeightsError(f"{text}: unknown scheme {scheme!r}; did you mean {near[0]}://? Or give a path")
     return resolvers[scheme](rest)
+
+
+def on_disk(source: str | Path) -> bool:
+    """Whether `resolve` would give a file without downloading anything.
+
+    Raises:
+        WeightsError: a name that does not exist.
+    """
+    text = str(source).strip()
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return Path(text).expanduser().is_file()
+    names = {
+        "torchvision": lambda: _torchvision_weights(rest)[1].url.rsplit("/", 1)[-1],
+        "timm": lambda: f"timm-{rest}.safetensors",
+        "detectron2": lambda: rest.replace("/", "-"),
+        "file": lambda: rest,  # absolute, or from the working directory
+    }
+    name = names.get(scheme, lambda: text.rstrip("/").rsplit("/", 1)[-1])()
+    return Path(name).is_file() if scheme == "file" else (cache_folder() / name).is_file()
 
 
 def implied_record(source: str | Path) -> WeightRecord | None:

@@ -77,12 +77,17 @@ def _known_sets(cfg: CfgNode, test_only: bool) -> list[str]:
 
 def _check_there(key: str, name: str) -> None:
     root = os.getenv("DETECTRON2_DATASETS", "datasets")
-    for path in _paths(name):
-        if "://" not in str(path) and not path.exists():
-            raise ValueError(
-                f"{key}: {name}: no {path}; put the data set there, or set DETECTRON2_DATASETS (now {root!r}) to "
-                "the folder that holds it"
-            )
+    path = missing_path(name)
+    if path:
+        raise ValueError(
+            f"{key}: {name}: no {path}; put the data set there, or set DETECTRON2_DATASETS (now {root!r}) to "
+            "the folder that holds it"
+        )
+
+
+def missing_path(name: str) -> Path | None:
+    """The first file or folder that a registered data set needs and that is not there; None where all are."""
+    return next((path for path in _paths(name) if "://" not in str(path) and not path.exists()), None)
 
 
 def _paths(name: str) -> Iterator[Path]:

@@ -18,6 +18,7 @@ from resnet_backbone.detection.training.config import ReadConfig, read_config, v
 from resnet_backbone.detection.training.options import check_options
 from resnet_backbone.detection.training.schedule import check_batch, scale_schedule
 from resnet_backbone.detection.training.sets import use_data
+from resnet_backbone.detection.training.smoke import shrink, use_few_images, use_generated
 from resnet_backbone.detection.training.testing import check_metrics
 from resnet_backbone.engine.logs import set_up_logs
 from resnet_backbone.weights.record import WeightRecord
@@ -45,6 +46,8 @@ class RunOptions:
         gpus: processes on this machine, one GPU each; 1 also without a GPU.
         machines: how many machines train together.
         check: only look at everything, in one process.
+        smoke: a short whole run of a shrunk config (`smoke.py`); its own folder, runs/<name of the config>-smoke, is
+            overwritten unasked.
     """
 
     config: Path
@@ -58,6 +61,7 @@ class RunOptions:
     gpus: int = 1
     machines: int = 1
     check: bool = False
+    smoke: bool = False
 
     @property
     def processes(self) -> int:
@@ -83,16 +87,20 @@ def settle(options: RunOptions) -> Prepared:
     set_up_logs(None, quiet=options.check or not comm.is_main_process())
     note = choose_device(cfg, asked="MODEL.DEVICE" in read.given)
     notes = [note] if note else []
+    if options.smoke:
+        notes += _shrink(options, read)
     _check_shared_device(cfg)
     _refuse_ignored(cfg)
     check_metrics(cfg)
     if options.new_schedule and not options.resume:
         raise ValueError("--new-schedule: says how to go on with a run; give --resume too")
     notes += use_data(cfg, read.explicit, test_only=options.eval_only)
+    if options.smoke:
+        use_few_images(cfg)
     if options.eval_only:
         _choose_trained(cfg, read, output)
     record = prepare(cfg, explicit=read.explicit)
-    if options.keep_schedule:
+    if options.keep_schedule or options.smoke:
         check_batch(cfg, options.processes)
     elif not options.eval_only:
         written = read_config(options.config).cfg.SOLVER.IMS_PER_BATCH
@@ -112,7 +120,21 @@ def settle(options: RunOptions) -> Prepared:
 
 def _output(options: RunOptions, read: ReadConfig) -> Path:
     written = Path(read.cfg.OUTPUT_DIR) if "OUTPUT_DIR" in read.explicit else Path("runs") / options.config.stem
+    if options.smoke and "OUTPUT_DIR" not in read.given:
+        written = _smoke_folder(options)  # never over a real run
     return options.output or written
+
+
+def _smoke_folder(options: RunOptions) -> Path:
+    return Path("runs") / f"{options.config.stem}-smoke"
+
+
+def _shrink(options: RunOptions, read: ReadConfig) -> list[str]:
+    if options.resume or options.eval_only:
+        raise ValueError("--smoke: trains and tests from the beginning; leave out --resume and --eval-only")
+    lines = shrink(read.cfg, read.given, options.processes)
+    generated = use_generated(read.cfg, read.explicit)
+    return [*lines, generated] if generated else lines
 
 
 def _choose_trained(cfg: CfgNode, read: ReadConfig, output: Path) -> None:
@@ -158,7 +180,8 @@ def _open_folder(options: RunOptions, output: Path) -> None:
     """The run's folder with its log; a folder that holds a run is not begun anew unasked."""
     if options.check:
         return
-    unasked = not (options.eval_only or options.resume or options.overwrite)
+    own = options.smoke and output == _smoke_folder(options)
+    unasked = not (options.eval_only or options.resume or options.overwrite or own)
     if unasked and any((output / name).exists() for name in (LAST, FINAL)):
         raise ValueError(f"{output} holds a run: go on with --resume, begin anew with --overwrite, or choose --output")
     output.mkdir(parents=True, exist_ok=True)

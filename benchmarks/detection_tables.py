@@ -93,7 +93,27 @@ def mask_balloon(entries: Entries) -> list[str]:
     return markdown(header, rows or [("all", *[NOT_RUN] * 7)]) + sources(entry)
 
 
+def coco_size(entries: Entries) -> list[str]:
+    """Start-up and memory on annotations of COCO's size, ours beside stock."""
+    entry = entries.get("coco-size")
+    header = (
+        "trained by", "first iteration after, s", "main process, PSS (RSS) MiB", "its peak, RSS MiB",
+        "each worker, PSS (RSS) MiB", "all, PSS MiB",
+    )  # fmt: skip
+    labels = {"ours-user": "ours, `DATA.*`", "ours-registered": "ours, registered set", "stock": "stock Detectron2"}
+    rows = [
+        (
+            labels[run["trained_by"]], f"{run['first_iteration_s']:.0f}", f"{run['main_pss']} ({run['main_rss']})",
+            str(run["peak_rss"]), ", ".join(f"{p} ({r})" for p, r in zip(run["worker_pss"], run["worker_rss"])),
+            str(run["all_pss"]),
+        )
+        for run in (entry.runs if entry else [])
+    ]  # fmt: skip
+    return markdown(header, rows or [("all", *[NOT_RUN] * 5)]) + sources(entry)
+
+
 TABLES: dict[str, Table] = {
+    "coco-size": coco_size,
     "voc": voc,
     "voc-classes": voc_classes,
     "mapper-speed": mapper_speed,

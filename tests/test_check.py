@@ -1,0 +1,179 @@
+"""`--check`: what is right is said to be, what is wrong is found before training, and nothing of a run is touched."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made_data import TINY, write_config, write_rectangles
+from PIL import Image
+from torch import nn
+
+from resnet_backbone.detection.config import default_config
+from resnet_backbone.detection.preflight.check import check
+from resnet_backbone.detection.preflight.data import doubles
+from resnet_backbone.detection.preflight.settings import norm_findings, schedule_findings
+from resnet_backbone.detection.training import room
+from resnet_backbone.detection.training.run import run
+from resnet_backbone.detection.training.settle import RunOptions
+from resnet_backbone.engine.preflight import Finding, Report, disk, shared_memory
+from resnet_backbone.weights.files import read_weights
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_rectangles(tmp_path / "rectangles")
+
+
+def options(tmp_path, data, *pairs, **more):
+    config = write_config(tmp_path, TINY)
+    return RunOptions(config, ("DATA.ROOT", str(data), *pairs), tmp_path / "run", **more)
+
+
+def looked_at(options):
+    lines = []
+    return check(options, lines.append), lines
+
+
+def found(lines, level):
+    return [line.split(None, 1)[1] for line in lines if line.startswith(f"  {level} ")]
+
+
+def test_what_is_right(tmp_path, data):
+    code, lines = looked_at(options(tmp_path, data, "MODEL.MASK_ON", "True"))
+    assert code == 0 and found(lines, "error") == []
+    said = "\n".join(found(lines, "ok"))
+    assert "4 images to train on, 2 to test on" in said and "wide 4 / 2, tall 4 / 2" in said
+    assert "trainable parameter tensors get finite gradients" in said and "s a step" in said
+    assert lines[-1].startswith("Training can start")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["check.png"]
+    with Image.open(tmp_path / "run" / "check.png") as sheet:
+        assert len(np.unique(np.asarray(sheet).reshape(-1, 3), axis=0)) > 100
+
+
+def test_a_run_that_is_there_is_left_alone(tmp_path, data):
+    run(options(tmp_path, data, "SOLVER.MAX_ITER", "2"))
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert looked_at(options(tmp_path, data))[0] == 0
+    (tmp_path / "run" / "check.png").unlink()
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+
+def test_broken_weights_and_the_rest_is_looked_at_all_the_same(tmp_path, data):
+    run(options(tmp_path, data, "SOLVER.MAX_ITER", "1", "TEST.PICTURES", "0"))
+    weights = read_weights(tmp_path / "run" / "model_final.pth").state
+    weights["backbone.bottom_up.res3.0.conv1.weight"][0, 0, 0, 0] = float("nan")
+    torch.save({"model": weights}, tmp_path / "nan.pth")
+    shutil.copy(tmp_path / "run" / "model_final.pth", tmp_path / "whole.pth")
+    code, lines = looked_at(options(tmp_path, data, "MODEL.WEIGHTS", str(tmp_path / "nan.pth")))
+    errors = found(lines, "error")
+    assert code == 1 and any("nan.pth" in e and "hold no numbers" in e for e in errors), errors
+    assert any("at iteration" in e or "no numbers" in e or "loss is" in e for e in errors[1:]), errors
+    assert any("4 images to train on" in line for line in lines)
+    assert lines[-1].startswith("Training should not start")
+    code, lines = looked_at(options(tmp_path, data, "MODEL.WEIGHTS", str(tmp_path / "whole.pth")))
+    assert code == 0, lines
+
+
+def test_a_missing_image_and_a_wrong_class_count(tmp_path, data):
+    code, lines = looked_at(options(tmp_path, data, "MODEL.ROI_HEADS.NUM_CLASSES", "7"))
+    assert code == 1 and "MODEL.ROI_HEADS.NUM_CLASSES: 7, but the data have 2 classes" in found(lines, "error")[0]
+    (data / "images" / "2.png").unlink()
+    code, lines = looked_at(options(tmp_path, data, "DATA.NAME", "missing"))
+    assert code == 1 and "2.png: annotated, but there is no such file" in found(lines, "error")[0]
+
+
+def test_images_in_both_sets(tmp_path, data):
+    shutil.copy(data / "images" / "1.png", data / "images" / "copy.png")
+    test = json.loads((data / "test.json").read_text())
+    test["images"].append({**json.loads((data / "train.json").read_text())["images"][0], "id": 99})
+    test["images"][-1]["file_name"] = "copy.png"
+    (data / "test.json").write_text(json.dumps(test))
+    code, lines = looked_at(options(tmp_path, data))
+    assert code == 0 and "1 test images are training images too (first: " in " ".join(found(lines, "warning"))
+
+
+def test_doubles_go_by_content(tmp_path):
+    for name, content in {"a": b"12345", "b": b"12345", "c": b"54321", "d": b"1"}.items():
+        (tmp_path / name).write_bytes(content)
+    files = {name: str(tmp_path / name) for name in "abcd"}
+    assert doubles([files["a"]], [files["b"], files["c"], files["d"]]) == [files["b"]]
+
+
+def warnings_of(**keys):
+    cfg = default_config()
+    for key, value in {
+        "BASE_LR": 0.02,
+        "IMS_PER_BATCH": 16,
+        "MAX_ITER": 900,
+        "STEPS": (600,),
+        "WARMUP_ITERS": 100,
+        **keys,
+    }.items():
+        cfg.SOLVER[key] = value
+    return " ".join(f.text for f in schedule_findings(cfg, 100) if f.level == "warning")
+
+
+def test_schedules():
+    assert warnings_of() == "" == warnings_of(BASE_LR=0.04)
+    assert "8.0 times the linear rule's 0.0025" in warnings_of(IMS_PER_BATCH=2)
+    assert "8.0 times" not in warnings_of(IMS_PER_BATCH=2, OPTIMIZER="AdamW")
+    assert "not shorter than SOLVER.MAX_ITER 900" in warnings_of(WARMUP_ITERS=900)
+    assert "SOLVER.STEPS [900] are never reached" in warnings_of(STEPS=(600, 900))
+
+
+def test_norms():
+    norm = nn.BatchNorm2d(4)
+    assert [f.level for f in norm_findings(nn.Sequential(norm), 16)] == ["ok"]
+    assert "learn from 2 images at a time" in norm_findings(nn.Sequential(norm), 2)[1].text
+    norm.running_var[1] = -0.1
+    assert [f.level for f in norm_findings(nn.Sequential(norm), 16)] == ["ok", "error"]
+    norm.running_var[1] = float("nan")
+    assert [f.level for f in norm_findings(nn.Sequential(norm), 16)] == ["ok", "error"]
+
+
+def test_room(tmp_path, data, monkeypatch):
+    assert disk(tmp_path / "not" / "yet", 10**3).level == "ok"
+    assert disk(tmp_path, 10**18).level == "error"
+    assert shared_memory(0) is None
+    assert shared_memory(10, free=11).level == "ok"
+    assert "--shm-size" in shared_memory(10, free=9).text and shared_memory(10, free=9).level == "error"
+    # 64 MB, docker's default, for 4 workers with two batches of 16 images of 800 x 1333 each.
+    cfg = default_config()
+    needed = []
+    monkeypatch.setattr(room, "shared_memory", lambda bytes_: needed.append(bytes_))
+    room.room_findings(cfg, nn.Linear(1, 1), tmp_path)
+    assert needed == [4 * 2 * 16 * 3 * 800 * 1333]
+    monkeypatch.setattr(room, "shared_memory", lambda bytes_: Finding("error", "too little; set NUM_WORKERS 0"))
+    with pytest.raises(ValueError, match="too little"):
+        run(options(tmp_path, data))
+    assert not (tmp_path / "run" / "last.pth").exists()
+
+
+def test_report():
+    lines = []
+    report = Report(lines.append)
+    report.add(Finding("ok", "a"), Finding("warning", "b"))
+    assert report.exit_code == 0 and report.verdict() == "Training can start; 1 to think about."
+    report.add(Finding("error", "c"))
+    assert report.exit_code == 1 and report.verdict() == "Training should not start: 1 error, 1 to think about."
+    assert lines == ["  ok       a", "  warning  b", "  error    c"]
+
+
+def test_the_tool(tmp_path, data, monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location("train_net", ROOT / "tools" / "train_net.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    words = ["--config", str(write_config(tmp_path)), "--output", str(tmp_path / "run"), "--check", "DATA.ROOT"]
+    monkeypatch.setattr(sys, "argv", ["train_net.py", *words, str(data / "nowhere")])
+    assert tool.main() == 1
+    said = capsys.readouterr().out
+    assert "error    DATA.ROOT: no folder" in said and "Training should not start: 1 error" in said

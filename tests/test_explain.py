@@ -89,6 +89,19 @@ def test_boxes_in_another_format_or_scale(bccd: GroundTruth, kind: str) -> None:
     assert claimed == pytest.approx(good, abs=0.1 if "about" not in line and "shares" not in line else 12)
 
 
+def test_a_handful_of_objects_is_no_evidence_of_a_format(bccd: GroundTruth) -> None:
+    truth, found = real(bccd, "trained")
+    counts = {i["id"]: sum(a["image_id"] == i["id"] for a in truth.coco["annotations"]) for i in truth.coco["images"]}
+    image = next(i for i, n in counts.items() if 5 < n < 20)
+    change = BROKEN["corners as sizes"][0]
+    wrong = reshaped(found, change)
+    keep = np.array([i == image for i in wrong.images])
+    few = VocDetections([image] * int(keep.sum()), wrong.classes[keep], wrong.boxes[keep], wrong.scores[keep])
+    coco = {**truth.coco, "images": [i for i in truth.coco["images"] if i["id"] == image]}
+    lines = explain(replace(truth, coco=coco), few)
+    assert lines and not any(line.startswith("the boxes are") for line in lines)
+
+
 def test_good_and_weak_detections_are_told_nothing(bccd: GroundTruth) -> None:
     truth, found = real(bccd, "trained")
     assert evaluate_voc(truth.as_voc(), found, truth.classes).ap > 80

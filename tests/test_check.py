@@ -91,6 +91,19 @@ def test_a_missing_image_and_a_wrong_class_count(tmp_path, data):
     assert code == 1 and "2.png: annotated, but there is no such file" in found(lines, "error")[0]
 
 
+def test_one_process_looks_for_all(tmp_path, data, monkeypatch):
+    place = {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
+    place |= {"MASTER_PORT": "29500", "GROUP_RANK": "0"}
+    for key, value in place.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setenv("RANK", "0")
+    code, lines = looked_at(options(tmp_path, data, "SOLVER.IMS_PER_BATCH", "3"))
+    assert code == 1 and "3 images cannot be shared by 2 processes" in found(lines, "error")[0]
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert looked_at(options(tmp_path, data)) == (0, [])
+
+
 def test_images_in_both_sets(tmp_path, data):
     shutil.copy(data / "images" / "1.png", data / "images" / "copy.png")
     test = json.loads((data / "test.json").read_text())

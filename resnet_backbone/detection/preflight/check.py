@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
+import os
 import platform
 import resource
 import time
@@ -28,22 +28,31 @@ from resnet_backbone.detection.training.room import room_findings
 from resnet_backbone.detection.training.settle import Prepared, RunOptions, settle
 from resnet_backbone.engine.logs import set_up_logs
 from resnet_backbone.engine.preflight import Finding, Report
+from resnet_backbone.engine.processes import find_place
 from resnet_backbone.engine.progress import duration
 from resnet_backbone.weights.load import find_network, load_weights
 
 PACKAGES = ("torch", "torchvision", "detectron2", "pycocotools", "opencv-python", "numpy")
 SHEET = "check.png"
 STEPS = 3
-"""The first warms up; the last is timed."""
+"""The first warms up; the others are timed."""
 
 
 def check(options: RunOptions, say: Callable[[str], None] = print) -> int:
     """Looks at everything and says what it finds; writes nothing but the sheet of samples.
 
+    One process looks for all, also where torchrun or Slurm started more.
+
     Returns:
         0, or 1 where training should not start.
     """
     report = Report(say)
+    with _errors_into(report):
+        place = find_place(os.environ)
+        if place is not None and place.rank:
+            return 0
+        if place is not None:
+            options = dataclasses.replace(options, gpus=place.world, machines=1)
     report.heading("versions")
     report.add(Finding("ok", ", ".join([f"Python {platform.python_version()}", *map(_version, PACKAGES)])))
     report.heading("settings")
@@ -99,11 +108,12 @@ def _steps(cfg: CfgNode, model: nn.Module, records: list[Record], output: Path, 
     loop = Loop(alone, model, records, output)
     model.train()
     losses: list[dict[str, float]] = []
+    ends = []
     with EventStorage():
         for number, batch in enumerate(islice(training_batches(alone, records, cfg.SEED), STEPS)):
-            began = time.monotonic()
             losses.append(loop.step(model, batch, number))
-            seconds = time.monotonic() - began
+            ends.append(time.monotonic())
+    seconds = (ends[-1] - ends[0]) / (STEPS - 1)  # reading the images included
     first = losses[0]
     text = f"loss {sum(first.values()):.3g} ({', '.join(f'{k} {v:.3g}' for k, v in first.items())})"
     classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES + 1
@@ -138,8 +148,6 @@ def _errors_into(report: Report) -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         report.add(Finding("error", str(error)))
-    finally:
-        logging.captureWarnings(False)
 
 
 def _version(package: str) -> str:

@@ -11,7 +11,6 @@ import argparse
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +75,7 @@ def numbers(output: Path) -> dict[str, Any]:
     """COCO's numbers of a run, and VOC's by its detections: as the devkit counts, and as Detectron2's `voc_eval`."""
     os.environ["DETECTRON2_DATASETS"] = str(data_folder().resolve())
     from resnet_backbone.detection.data.truth import load_ground_truth
+    from resnet_backbone.evaluation.results_files import of_results
     from resnet_backbone.evaluation.voc import evaluate_voc
 
     results = output / "evaluation" / SET
@@ -85,7 +85,9 @@ def numbers(output: Path) -> dict[str, Any]:
     ids = truth.category_ids
     # The runs of 2026-11-25 counted VOC's classes from 0.
     for base in (ids, tuple(i - 1 for i in ids)):
-        found = detections(written, base)
+        numbered = dataclasses.replace(truth, category_ids=base)
+        known = [one for one in written if one["category_id"] in base]
+        found = of_results(known, numbered).voc
         devkit = evaluate_voc(truth.as_voc(), found, truth.classes)
         if abs(devkit.ap - said["voc"]["AP50"]) < 1e-3:
             break
@@ -101,21 +103,6 @@ def numbers(output: Path) -> dict[str, Any]:
         for name, one in devkit.classes.items() if one.objects
     }  # fmt: skip
     return made
-
-
-def detections(results: list[Mapping[str, Any]], category_ids: tuple[int, ...]) -> Any:
-    """COCO's results as VOC's metric reads them."""
-    import numpy as np
-
-    from resnet_backbone.evaluation.voc import VocDetections
-
-    index = {category: number for number, category in enumerate(category_ids)}
-    results = [one for one in results if one["category_id"] in index]
-    boxes = np.array([one["bbox"] for one in results], np.float64).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    classes = np.array([index[one["category_id"]] for one in results], np.int64)
-    scores = np.array([one["score"] for one in results], np.float64)
-    return VocDetections([one["image_id"] for one in results], classes, boxes, scores)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as masks
 
 from resnet_backbone.evaluation.coco import to_rle
+from resnet_backbone.evaluation.voc import VocDetections
 
 
 def perturbed_boxes(
@@ -26,6 +28,16 @@ def perturbed_boxes(
     tied = rng.random(len(picks)) < 0.33
     scores[tied] = np.round(scores[tied], 1)
     return [images[i] for i in picks], labels, moved.astype(np.float32), scores.astype(np.float32)
+
+
+def write_as_detectron2(file: Path, found: VocDetections, index: int) -> None:
+    """One class's detections in VOC's text format with the decimals of Detectron2's evaluator."""
+    lines = [
+        f"{image} {score:.3f} {box[0] + 1:.1f} {box[1] + 1:.1f} {box[2]:.1f} {box[3]:.1f}\n"
+        for image, label, box, score in zip(found.images, found.classes, found.boxes, found.scores.tolist())
+        if label == index
+    ]
+    file.write_text("".join(lines))
 
 
 def perturbed_results(truth: dict[str, Any], *, with_masks: bool, seed: int = 0) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_detections import perturbed_results
+from made_detections import perturbed_results, write_as_detectron2
 from test_evaluation_coco import by_pycocotools
 from test_evaluation_voc import NAMES, make_detections, read_truth
 
@@ -84,12 +84,7 @@ def test_detectron2s_own_text_files_and_rounding(real_data: Path, tmp_path: Path
     root = real_data / "VOC2012"
     found = make_detections(read_truth(root), seed=2)
     for index, name in enumerate(NAMES):
-        lines = [
-            f"{image} {score:.3f} {box[0] + 1:.1f} {box[1] + 1:.1f} {box[2]:.1f} {box[3]:.1f}\n"
-            for image, label, box, score in zip(found.images, found.classes, found.boxes, found.scores.tolist())
-            if label == index
-        ]
-        (tmp_path / f"comp4_det_val_{name}.txt").write_text("".join(lines))
+        write_as_detectron2(tmp_path / f"comp4_det_val_{name}.txt", found, index)
     numbers = evaluated(tmp_path / "comp4_det_val_person.txt", root, split="val", voc_rounding="detectron2")
     places = (str(root / "Annotations/{}.xml"), str(root / "ImageSets/Main/val.txt"))
     theirs = voc_eval(str(tmp_path / "comp4_det_val_{}.txt"), *places, "person", 0.5, False)[2]

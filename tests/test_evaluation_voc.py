@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from made_detections import perturbed_boxes, perturbed_results
+from made_detections import perturbed_boxes, perturbed_results, write_as_detectron2
 from pycocotools import mask as masks
 
 from resnet_backbone.detection.data.truth import GroundTruth
@@ -155,12 +155,7 @@ def test_equals_detectron2_to_the_bit(real_data: Path, tmp_path: Path, iou: floa
     found = make_detections(truth, seed=1)
     ours = evaluate_voc(truth, found, NAMES, iou=iou, rounding="detectron2")
     for index, name in enumerate(NAMES):
-        lines = [
-            f"{image} {score:.3f} {box[0] + 1:.1f} {box[1] + 1:.1f} {box[2]:.1f} {box[3]:.1f}"
-            for image, label, box, score in zip(found.images, found.classes, found.boxes, found.scores.tolist())
-            if label == index
-        ]
-        (tmp_path / f"{name}.txt").write_text("\n".join(lines))
+        write_as_detectron2(tmp_path / f"{name}.txt", found, index)
         files = (str(tmp_path / "{}.txt"), str(root / "Annotations/{}.xml"), str(root / "ImageSets/Main/val.txt"))
         assert ours.classes[name].ap == 100 * voc_eval(*files, name, iou, False)[2]
         assert ours.classes[name].ap11 == 100 * voc_eval(*files, name, iou, True)[2]

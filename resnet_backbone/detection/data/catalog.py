@@ -128,12 +128,12 @@ def _register(name: str, spec: DataSpec, split: DataSplit, classes: tuple[str, .
             raise ValueError(f"DATA.NAME: {name!r} is already a data set of another origin; choose another name")
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
-    DatasetCatalog.register(name, lambda: _copied(split.records))
+    DatasetCatalog.register(name, lambda: copied(split.records))
     MetadataCatalog.get(name).set(thing_classes=list(classes), evaluator_type="coco", **split.metadata)
     _registered[name] = spec
 
 
-def _copied(records: list[Record]) -> list[Record]:
+def copied(records: Sequence[Record]) -> list[Record]:
     """Records whose annotations a caller may change."""
     return [
         {**r, "annotations": [dict(a) for a in r["annotations"]]} if "annotations" in r else dict(r) for r in records

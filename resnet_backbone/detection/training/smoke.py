@@ -19,7 +19,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from resnet_backbone.detection.data.catalog import find_root
+from resnet_backbone.detection.data.catalog import copied, find_root
 from resnet_backbone.detection.training.config import value_of
 from resnet_backbone.detection.training.sets import missing_path
 from resnet_backbone.weights.sources import on_disk
@@ -216,14 +216,8 @@ def _few(name: str, count: int) -> str:
     if new in DatasetCatalog.list():
         DatasetCatalog.remove(new)
         MetadataCatalog.remove(new)
-    DatasetCatalog.register(new, lambda: _copied(chosen))
+    DatasetCatalog.register(new, lambda: copied(chosen))
     # Without `json_file`, which lists all images: evaluation reads the records.
     kept = {k: v for k, v in MetadataCatalog.get(name).as_dict().items() if k not in ("name", "json_file", "year")}
     MetadataCatalog.get(new).set(**kept)
     return new
-
-
-def _copied(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Records whose annotations a caller may change."""
-    return [{**r, "annotations": [dict(a) for a in r["annotations"]]} if "annotations" in r else dict(r)
-            for r in records]  # fmt: skip

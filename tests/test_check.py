@@ -6,6 +6,7 @@ import importlib.util
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,11 @@ from resnet_backbone.detection.preflight.check import check
 from resnet_backbone.detection.preflight.data import doubles
 from resnet_backbone.detection.preflight.settings import norm_findings, schedule_findings
 from resnet_backbone.detection.training import room
+from resnet_backbone.detection.training.launch import start
 from resnet_backbone.detection.training.run import run
 from resnet_backbone.detection.training.settle import RunOptions
 from resnet_backbone.engine.preflight import Finding, Report, disk, shared_memory
+from resnet_backbone.engine.step import TrainStep
 from resnet_backbone.weights.files import read_weights
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +43,7 @@ def options(tmp_path, data, *pairs, **more):
 
 def looked_at(options):
     lines = []
-    return check(options, lines.append), lines
+    return check(replace(options, check=True), lines.append), lines
 
 
 def found(lines, level):
@@ -91,17 +94,48 @@ def test_a_missing_image_and_a_wrong_class_count(tmp_path, data):
     assert code == 1 and "2.png: annotated, but there is no such file" in found(lines, "error")[0]
 
 
-def test_one_process_looks_for_all(tmp_path, data, monkeypatch):
+def test_one_process_looks_for_all(tmp_path, data, monkeypatch, capsys):
     place = {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
     place |= {"MASTER_PORT": "29500", "GROUP_RANK": "0"}
     for key, value in place.items():
         monkeypatch.setenv(key, value)
     monkeypatch.setenv("RANK", "0")
-    code, lines = looked_at(options(tmp_path, data, "SOLVER.IMS_PER_BATCH", "3"))
-    assert code == 1 and "3 images cannot be shared by 2 processes" in found(lines, "error")[0]
+    assert start(options(tmp_path, data, "SOLVER.IMS_PER_BATCH", "3", check=True)) == 1
+    assert "3 images cannot be shared by 2 processes" in capsys.readouterr().out
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert looked_at(options(tmp_path, data)) == (0, [])
+    assert start(options(tmp_path, data, check=True)) == 0 and capsys.readouterr().out == ""
+
+
+def test_full_memory_and_an_interruption_are_no_traceback(tmp_path, data, monkeypatch, capsys):
+    def full(*_):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainStep, "__call__", full)
+    assert start(options(tmp_path, data, check=True)) == 1
+    assert "error: CUDA out of memory. Tried to allocate 2 GiB Remedy: a smaller" in capsys.readouterr().err
+    monkeypatch.setattr(TrainStep, "__call__", interrupted)
+    assert start(options(tmp_path, data, check=True)) == 130
+
+
+def test_a_focal_loss_is_not_compared_with_that_of_an_untrained_softmax(tmp_path, data):
+    text = TINY.replace("build_residual_fpn_backbone", "build_residual_retinanet_fpn_backbone").replace(
+        "MODEL:",
+        "MODEL:\n  META_ARCHITECTURE: RetinaNet\n  RETINANET: {IN_FEATURES: [p3, p4, p5, p6, p7], NUM_CONVS: 1}",
+    )
+    given = replace(options(tmp_path, data), config=write_config(tmp_path / "retina", text))
+    code, lines = looked_at(given)
+    said = next(line for line in found(lines, "ok") if line.startswith("loss "))
+    assert code == 0 and "loss_cls" in said and "ln " not in said
+    assert any("ln 3 = 1.10" in line for line in looked_at(options(tmp_path, data))[1])
+
+
+def test_it_is_of_trainings(tmp_path, data):
+    code, lines = looked_at(options(tmp_path, data, eval_only=True))
+    assert code == 1 and found(lines, "error")[0].startswith("--check: looks at what is needed for training")
 
 
 def test_images_in_both_sets(tmp_path, data):
@@ -163,8 +197,9 @@ def test_room(tmp_path, data, monkeypatch):
     cfg = default_config()
     needed = []
     monkeypatch.setattr(room, "shared_memory", lambda bytes_: needed.append(bytes_))
-    room.room_findings(cfg, nn.Linear(1, 1), tmp_path)
-    assert needed == [4 * 2 * 16 * 3 * 800 * 1333]
+    room.room_findings(cfg, nn.Linear(1, 1), tmp_path, machines=1)
+    room.room_findings(cfg, nn.Linear(1, 1), tmp_path, machines=2)
+    assert needed == [4 * 2 * 16 * 3 * 800 * 1333, 4 * 2 * 8 * 3 * 800 * 1333]
     monkeypatch.setattr(room, "shared_memory", lambda bytes_: Finding("error", "too little; set NUM_WORKERS 0"))
     with pytest.raises(ValueError, match="too little"):
         run(options(tmp_path, data))

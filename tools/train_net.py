@@ -58,12 +58,8 @@ def main() -> int:
         config=arguments.config, overrides=tuple(arguments.options), output=arguments.output, resume=arguments.resume,
         overwrite=arguments.overwrite, eval_only=arguments.eval_only, keep_schedule=arguments.no_scaling,
         gpus=arguments.num_gpus, machines=arguments.num_machines, new_schedule=arguments.new_schedule,
-        smoke=arguments.smoke,
+        smoke=arguments.smoke, check=arguments.check,
     )  # fmt: skip
-    if arguments.check:
-        from resnet_backbone.detection.preflight.check import check
-
-        return check(options)
     timeout = timedelta(minutes=arguments.dist_timeout)
     return start(options, arguments.machine_rank, arguments.dist_url, timeout)
 

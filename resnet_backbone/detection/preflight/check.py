@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import os
 import platform
 import resource
 import time
@@ -28,7 +26,6 @@ from resnet_backbone.detection.training.room import room_findings
 from resnet_backbone.detection.training.settle import Prepared, RunOptions, settle
 from resnet_backbone.engine.logs import set_up_logs
 from resnet_backbone.engine.preflight import Finding, Report
-from resnet_backbone.engine.processes import find_place
 from resnet_backbone.engine.progress import duration
 from resnet_backbone.weights.load import find_network, load_weights
 
@@ -41,23 +38,17 @@ STEPS = 3
 def check(options: RunOptions, say: Callable[[str], None] = print) -> int:
     """Looks at everything and says what it finds; writes nothing but the sheet of samples.
 
-    One process looks for all, also where torchrun or Slurm started more.
+    One process looks for all; `options` says how many there will be.
 
     Returns:
         0, or 1 where training should not start.
     """
     report = Report(say)
-    with _errors_into(report):
-        place = find_place(os.environ)
-        if place is not None and place.rank:
-            return 0
-        if place is not None:
-            options = dataclasses.replace(options, gpus=place.world, machines=1)
     report.heading("versions")
     report.add(Finding("ok", ", ".join([f"Python {platform.python_version()}", *map(_version, PACKAGES)])))
     report.heading("settings")
     with _errors_into(report):
-        ready = settle(dataclasses.replace(options, check=True))
+        ready = settle(options)
         set_up_logs(None, quiet=True)  # what they would say is said here
         report.add(*(Finding("note", note) for note in ready.notes))
         records = training_records(ready.cfg)
@@ -82,7 +73,7 @@ def _look(ready: Prepared, options: RunOptions, records: list[Record], report: R
         report.add(*data_findings(cfg, records))
         report.add(sample_sheet(cfg, records, ready.output / SHEET))
     report.heading("room")
-    report.add(*room_findings(cfg, model, ready.output))
+    report.add(*room_findings(cfg, model, ready.output, options.machines))
     report.heading("a step")
     with _errors_into(report):
         report.add(*_steps(cfg, model, records, ready.output, share))
@@ -118,7 +109,8 @@ def _steps(cfg: CfgNode, model: nn.Module, records: list[Record], output: Path, 
     text = f"loss {sum(first.values()):.3g} ({', '.join(f'{k} {v:.3g}' for k, v in first.items())})"
     classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES + 1
     usual = f"; loss_cls of an untrained head is about ln {classes} = {math.log(classes):.2f}"
-    yield Finding("ok", text + usual * ("loss_cls" in first))
+    # RetinaNet's loss of the same name is a focal one.
+    yield Finding("ok", text + usual * (cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN"))
     untouched = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     trained = [n for n, p in model.named_parameters() if p.requires_grad]
     if untouched:

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import urlparse
 
@@ -15,6 +16,7 @@ from detectron2.utils import comm
 from torch import distributed
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
+from resnet_backbone.detection.preflight.check import check
 from resnet_backbone.detection.training.config import read_config
 from resnet_backbone.detection.training.run import run
 from resnet_backbone.detection.training.settle import RunOptions
@@ -49,11 +51,20 @@ def start(options: RunOptions, machine_rank: int = 0, dist_url: str = "auto", ti
     if wrong:
         # The processes of one machine would all say it.
         return 1 if place is not None and place.local_rank else guard.say_and_leave(f"error: {wrong}", 1)
+    if options.check:
+        return _checked(options, place)
     if place is not None:
         return _joined(options, place, timeout)
     if options.gpus * options.machines == 1:
         return guarded(options)
     return _launched(options, machine_rank, dist_url, timeout)
+
+
+def _checked(options: RunOptions, place: Place | None) -> int:
+    """The first process looks for all that torchrun or Slurm started."""
+    if place is not None:
+        options = replace(options, gpus=place.local_world, machines=place.world // place.local_world)
+    return 0 if place is not None and place.rank else _guarded(lambda: check(options), guard.say_and_leave)
 
 
 def _place(options: RunOptions) -> Place | None:

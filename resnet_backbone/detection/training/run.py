@@ -51,7 +51,7 @@ def run(options: RunOptions) -> dict[str, Numbers]:
     elif options.eval_only or not (options.resume and (output / LAST).exists()):
         logger.info("%s", load_weights(model, cfg.MODEL.WEIGHTS, fine_tune=not options.eval_only))
     if not options.eval_only:
-        check_room(cfg, model, output)
+        check_room(cfg, model, output, comm.get_world_size() // comm.get_local_size())
     if options.eval_only:
         results = test(cfg, model, output, model_classes=trained_classes(cfg.MODEL.WEIGHTS))
     else:

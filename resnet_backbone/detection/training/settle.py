@@ -92,6 +92,8 @@ def settle(options: RunOptions) -> Prepared:
     _check_shared_device(cfg)
     _refuse_ignored(cfg)
     check_metrics(cfg)
+    if options.check and options.eval_only:
+        raise ValueError("--check: looks at what is needed for training; leave --eval-only out")
     if options.new_schedule and not options.resume:
         raise ValueError("--new-schedule: says how to go on with a run; give --resume too")
     notes += use_data(cfg, read.explicit, test_only=options.eval_only)

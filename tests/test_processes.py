@@ -148,14 +148,22 @@ def test_what_an_earlier_start_left_in_the_store_is_not_read():
         processes.agreed_store(server, 0, 3, timedelta(seconds=0.1))
 
 
-def ends(capfd, member: Callable[[int, Lifeline], int]) -> tuple[list[int | None], list[str]]:
-    """Exit codes of three processes that are bound together, and all lines that they wrote."""
-    port = free_port()
+def ends(capfd, member: Callable[[int, Lifeline], int], late: float = 0) -> tuple[list[int | None], list[str]]:
+    """Exit codes of three processes that are bound together, and all lines that they wrote.
+
+    Args:
+        late: seconds after which the first process listens to the others.
+    """
+    port, accepted = free_port(), module._accepted
+
+    def accepted_late(*args):
+        time.sleep(late)
+        return accepted(*args)
 
     def begin(rank: int) -> None:
         if rank == 2:
             socket.gethostname = lambda: "elsewhere"
-        module.GRACE = 3.0
+        module.GRACE, module._accepted = 3.0, accepted_late
         processes.join(Place(rank, 3, rank, 3, 0, "localhost", port, "Slurm"), "gloo", timedelta(seconds=20))
         sys.exit(member(rank, Lifeline("localhost", "go on")))
 
@@ -180,15 +188,17 @@ def test_of_processes_that_fail_alike_one_speaks_on_every_machine(capfd):
     assert all("error: no such file" in line for line in said)
 
 
-@pytest.mark.parametrize(("failing", "host"), [(0, socket.gethostname()), (2, "elsewhere")])
-def test_one_that_fails_ends_the_others_with_its_reason(capfd, failing, host):
+@pytest.mark.parametrize(
+    ("failing", "host", "late"), [(0, socket.gethostname(), 0), (2, "elsewhere", 0), (2, "elsewhere", 1)]
+)
+def test_one_that_fails_ends_the_others_with_its_reason(capfd, failing, host, late):
     def member(rank: int, lifeline: Lifeline) -> int:
         if rank == failing:
             return lifeline.fail("error: 7.png: not readable", 1)
         time.sleep(120)
         return 0
 
-    codes, said = ends(capfd, member)
+    codes, said = ends(capfd, member, late)
     assert codes == [1, 1, 1] and said.count("error: 7.png: not readable") == 1
     others = [line for line in said if line.startswith(f"process {failing} of 3 (host {host}, pid ")]
     assert len(others) == (1 if failing == 0 else 2) and others[0].endswith("): error: 7.png: not readable")

@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from torch import distributed
@@ -26,6 +27,15 @@ GRACE = 10.0
 """Seconds in which a process hears the others' reason, before it leaves with its own."""
 LOOPBACK = ("localhost", "127.0.0.1")
 Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Peer:
+    """The other end of a socket, who it is, and what it has to say from the first byte on."""
+
+    socket: socket.socket
+    who: Message
+    messages: Iterator[Message]
 
 
 class Lifeline:
@@ -44,7 +54,7 @@ class Lifeline:
         self._remedy, self._left = remedy, False
         self._deciding = threading.Lock()
         self._me: Message = {"rank": self.rank, "host": socket.gethostname(), "pid": os.getpid()}
-        self._peers: dict[socket.socket, Message] = {}
+        self._peers: list[_Peer] = []
         told: list[Any] = [None]
         if self.rank == 0:
             server = _server(host)
@@ -56,7 +66,7 @@ class Lifeline:
             if self.rank == 0:
                 self._peers = _accepted(server, self.world - 1, first["token"])
             else:
-                self._peers = {_connected(host, first["port"], {**self._me, "token": first["token"]}): first}
+                self._peers = [_connected(host, first, {**self._me, "token": first["token"]})]
         except OSError as error:
             raise ValueError(
                 f"process {self.rank} of {self.world}: no connection between it and the first process at "
@@ -71,7 +81,7 @@ class Lifeline:
         """This process has done its part: from now on it may end, and so may the others."""
         self._left = True
         for peer in self._peers:
-            _send(peer, {"done": True})
+            _send(peer.socket, {"done": True})
 
     def fail(self, line: str, code: int) -> int:
         """Ends this process and all others; of those that fail together on one machine only one says why.
@@ -87,7 +97,7 @@ class Lifeline:
         if self.rank == 0:
             self._decide(message)
         for first in self._peers:  # the only one
-            _send(first, message)
+            _send(first.socket, message)
         time.sleep(GRACE)  # a thread ends the process, as soon as the first process has decided
         return say_and_leave(line, code)
 
@@ -96,12 +106,12 @@ class Lifeline:
         time.sleep(GRACE)
         return self.fail(line, 1)
 
-    def _listen(self, peer: socket.socket) -> None:
-        for message in _messages(peer):
+    def _listen(self, peer: _Peer) -> None:
+        for message in peer.messages:
             if "done" in message:
                 return
             self._decide(message)
-        self._decide({**self._peers[peer], "line": "", "code": 1})
+        self._decide({**peer.who, "line": "", "code": 1})
 
     def _decide(self, message: Message) -> None:
         """The first failure ends everything: the first process tells the others, and each ends itself."""
@@ -110,7 +120,7 @@ class Lifeline:
         self._deciding.acquire()  # for good: who fails second waits here for the end
         if self.rank == 0:
             for peer in self._peers:
-                _send(peer, message)
+                _send(peer.socket, message)
         self._say(message)
         if self.rank == 0:
             time.sleep(0.5)  # sockets that are closed with something unread in them lose what was sent
@@ -128,7 +138,7 @@ class Lifeline:
 
     def _close(self) -> None:
         for peer in self._peers:
-            peer.close()
+            peer.socket.close()
 
 
 def _server(host: str) -> socket.socket:
@@ -140,28 +150,29 @@ def _server(host: str) -> socket.socket:
         return socket.create_server(("", 0), backlog=1024)
 
 
-def _accepted(server: socket.socket, count: int, token: str) -> dict[socket.socket, Message]:
-    """The other processes' sockets, with who they are; strangers are sent away."""
-    peers: dict[socket.socket, Message] = {}
+def _accepted(server: socket.socket, count: int, token: str) -> list[_Peer]:
+    """The other processes; strangers are sent away."""
+    peers: list[_Peer] = []
     server.settimeout(PATIENCE)
     with server:
         while len(peers) < count:
             peer, _ = server.accept()
             peer.settimeout(5)
-            hello = next(_messages(peer), {})
+            messages = _messages(peer)  # one reader for good: who fails at once says so together with its hello
+            hello = next(messages, {})
             if hello.get("token") == token:
                 _keep_alive(peer)
-                peers[peer] = hello
+                peers.append(_Peer(peer, hello, messages))
             else:
                 peer.close()
     return peers
 
 
-def _connected(host: str, port: int, hello: Message) -> socket.socket:
-    made = socket.create_connection((host, port), timeout=PATIENCE)
+def _connected(host: str, first: Message, hello: Message) -> _Peer:
+    made = socket.create_connection((host, first["port"]), timeout=PATIENCE)
     _send(made, hello)
     _keep_alive(made)
-    return made
+    return _Peer(made, first, _messages(made))
 
 
 def _keep_alive(peer: socket.socket) -> None:

@@ -95,7 +95,7 @@ class Progress:
         parts = [
             f"{self.done}/{self.total}",
             *shown,
-            f"data {100 * self.data_share:.0f} %",
+            f"data {100 * self.data_share:.0f} %" if self._waited else "",
             "" if left is None else f"{duration(left)} left",
         ]
         text = " | ".join(part for part in parts if part)

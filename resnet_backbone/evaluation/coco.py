@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +23,7 @@ from resnet_backbone.evaluation.coco_backends import (
     choose_backend,
     coco_arrays,
 )  # fmt: skip
+from resnet_backbone.evaluation.json_files import read_json
 
 _ALL = slice(None)
 # Array, overlap (of 0.5, 0.55, ...), size (all, small, medium, large), limit (1, 10, 100 detections an image).
@@ -91,8 +90,8 @@ def evaluate_coco(
             field or has a score or box that is not of finite numbers; a backend that is not there.
     """
     used = choose_backend(backend)
-    truth = truth if isinstance(truth, Mapping) else _read_json(Path(truth))
-    detections = _read_json(Path(detections)) if isinstance(detections, (str, Path)) else detections
+    truth = truth if isinstance(truth, Mapping) else read_json(Path(truth))
+    detections = read_json(Path(detections)) if isinstance(detections, (str, Path)) else detections
     categories = sorted({c["id"]: c for c in truth["categories"]}.values(), key=lambda c: c["id"])
     images = sorted({i["id"]: i for i in truth["images"]}.values(), key=lambda i: i["id"])
     # Ties follow the order of image ids.
@@ -104,17 +103,6 @@ def evaluate_coco(
     objects = _objects(truth.get("annotations") or [], ids, iou_type)
     arrays = coco_arrays(ids.sizes, len(categories), objects, _found(detections, ids, iou_type), iou_type, used)
     return CocoResult(_summary(arrays), _per_class(arrays.precision, categories), arrays, used)
-
-
-def _read_json(file: Path) -> Any:
-    """The garbage collector waits: it would look at each of some million new objects again and again."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        return json.loads(file.read_bytes())
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _objects(annotations: Iterable[Mapping[str, Any]], ids: _Ids, iou_type: IouType) -> Objects:

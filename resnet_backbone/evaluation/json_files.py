@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from collections.abc import Mapping
@@ -16,11 +17,22 @@ def read_json(file: Path) -> Any:
         ValueError: it is not there, not readable, or not JSON.
     """
     try:
-        return json.loads(file.read_bytes())
+        return parse_json(file.read_bytes())
     except OSError as error:
         raise ValueError(f"{file}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not readable as JSON ({error}); restore or export it again") from error
+
+
+def parse_json(content: bytes) -> Any:
+    """As `json.loads`; the garbage collector waits, or it would look at some million new objects again and again."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return json.loads(content)
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def is_number(value: Any) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from resnet_backbone.detection.data.user import DataSpec, DataSplit, Record, load_user_data, some
+from resnet_backbone.detection.data.user import DataSpec, DataSplit, load_user_data, some
 
 
 @dataclass(frozen=True)
@@ -128,13 +128,6 @@ def _register(name: str, spec: DataSpec, split: DataSplit, classes: tuple[str, .
             raise ValueError(f"DATA.NAME: {name!r} is already a data set of another origin; choose another name")
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
-    DatasetCatalog.register(name, lambda: copied(split.records))
+    DatasetCatalog.register(name, lambda: list(split.records))
     MetadataCatalog.get(name).set(thing_classes=list(classes), evaluator_type="coco", **split.metadata)
     _registered[name] = spec
-
-
-def copied(records: Sequence[Record]) -> list[Record]:
-    """Records whose annotations a caller may change."""
-    return [
-        {**r, "annotations": [dict(a) for a in r["annotations"]]} if "annotations" in r else dict(r) for r in records
-    ]

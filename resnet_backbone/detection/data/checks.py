@@ -8,12 +8,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from detectron2.structures import BoxMode
+from detectron2.utils import comm
 from PIL import Image, UnidentifiedImageError
+
+from resnet_backbone.engine.progress import Progress
 
 Record = dict[str, Any]
 
 EXIF_ORIENTATION = 0x0112
 SIDEWAYS = (5, 6, 7, 8)
+MANY = 5000
+"""Images from which on looking at them takes so long that one wants to see it."""
 END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 
 
@@ -62,6 +67,7 @@ def check_images(records: Iterable[Record]) -> None:
             f"{missing[0]}: annotated, but there is no such file ({len(missing)} of {len(records)} are missing); "
             "add the files, correct the folder (DATA.ROOT, DATA.TRAIN_IMAGES, DATA.TEST_IMAGES) or the annotation"
         )
+    progress = Progress(len(records), "looking at the images", show=len(records) >= MANY and comm.is_main_process())
     for record in records:
         height, width = image_size(record["file_name"])
         said = (record["height"] or height, record["width"] or width)
@@ -71,6 +77,8 @@ def check_images(records: Iterable[Record]) -> None:
                 f"annotation says {said[1]} x {said[0]}; its boxes cannot be trusted: correct one of the two"
             )
         record["height"], record["width"] = height, width
+        progress.step()
+    progress.close()
 
 
 def box_notes(records: Sequence[Record], what: str) -> list[str]:

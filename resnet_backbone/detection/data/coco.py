@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections import Counter
@@ -13,6 +12,8 @@ from typing import Any
 
 from detectron2.structures import BoxMode
 from pycocotools import mask as masks
+
+from resnet_backbone.evaluation.json_files import parse_json
 
 Record = dict[str, Any]
 
@@ -74,7 +75,7 @@ def load_coco(file: Path, image_root: Path) -> CocoData:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_bytes())
+        content = parse_json(file.read_bytes())
     except OSError as error:
         raise ValueError(
             f"{file}: {error.strerror}; DATA.TRAIN and DATA.TEST name JSON files, from DATA.ROOT"

@@ -10,6 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from detectron2.data.common import DatasetFromList
+
 from resnet_backbone.detection.data.checks import box_notes, check_images
 from resnet_backbone.detection.data.coco import CocoData, load_coco
 from resnet_backbone.detection.data.splits import seeded_split
@@ -39,7 +41,7 @@ class DataSpec:
 class DataSplit:
     """Detectron2's records of one split, and its metadata but for the classes."""
 
-    records: list[Record]
+    records: Sequence[Record]
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
@@ -77,6 +79,9 @@ def load_user_data(spec: DataSpec) -> LoadedData:
         )
     notes += _unseen(train, test, classes)
     mask_format = _check_masks(spec, train, notes) if spec.masks else ""
+    for split in (train, test):
+        # As bytes, smaller than objects; and nobody changes what another will get.
+        split.records = DatasetFromList(split.records, copy=False)
     head = f"{spec.name}: {len(train.records)} images to train on, {len(test.records)} to test on, "
     notes.insert(0, f"{head}{len(classes)} classes: {some(classes)}")
     return LoadedData(train, test, classes, tuple(notes), mask_format)

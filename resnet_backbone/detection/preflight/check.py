@@ -20,7 +20,7 @@ from torch import nn
 from resnet_backbone.detection.build import build_detector
 from resnet_backbone.detection.preflight.data import data_findings, sample_sheet
 from resnet_backbone.detection.preflight.settings import norm_findings, schedule_findings
-from resnet_backbone.detection.training.batches import Record, training_batches, training_records
+from resnet_backbone.detection.training.batches import Records, training_batches, training_records
 from resnet_backbone.detection.training.loop import Loop
 from resnet_backbone.detection.training.room import room_findings
 from resnet_backbone.detection.training.settle import Prepared, RunOptions, settle
@@ -58,7 +58,7 @@ def check(options: RunOptions, say: Callable[[str], None] = print) -> int:
     return report.exit_code
 
 
-def _look(ready: Prepared, options: RunOptions, records: list[Record], report: Report) -> None:
+def _look(ready: Prepared, options: RunOptions, records: Records, report: Report) -> None:
     cfg = ready.cfg
     share = cfg.SOLVER.IMS_PER_BATCH // options.processes
     report.heading("weights")
@@ -90,7 +90,7 @@ def _weights(cfg: CfgNode, model: nn.Module) -> Finding:
     return Finding("ok", "; ".join(line.strip() for line in said))
 
 
-def _steps(cfg: CfgNode, model: nn.Module, records: list[Record], output: Path, share: int) -> Iterator[Finding]:
+def _steps(cfg: CfgNode, model: nn.Module, records: Records, output: Path, share: int) -> Iterator[Finding]:
     """Real steps of the loop's own kind on real batches; the model is changed by them."""
     alone = cfg.clone()
     alone.defrost()

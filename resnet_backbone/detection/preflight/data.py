@@ -32,6 +32,7 @@ def data_findings(cfg: CfgNode, records: Sequence[Record]) -> list[Finding]:
     Args:
         records: that are trained on.
     """
+    records = list(records)  # made once: they are gone through several times
     names = list(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes") or [])
     test = [record for name in cfg.DATASETS.TEST for record in DatasetCatalog.get(name)]
     trained, tested = _objects(records), _objects(test)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,6 +19,20 @@ from resnet_backbone.detection.data.mapper import training_mapper
 Record = dict[str, Any]
 Place = tuple[int, int]
 """How many-th image of this process it is, and the image's index."""
+
+
+class Records(DatasetFromList):
+    """Records as bytes in one array, each made anew when it is asked for.
+
+    Python objects would be copied, page by page, into every data loader's worker that counts references to them.
+
+    Attributes:
+        wide: for every image whether it is wider than high.
+    """
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.wide = [record["width"] > record["height"] for record in records]
+        super().__init__(records, copy=False)
 
 
 class Batches(Sampler[list[Place]]):
@@ -67,7 +80,7 @@ class SeededRecords(Dataset[Record | ValueError]):
 
     def __getitem__(self, place: Place) -> Record | ValueError:
         position, index = place
-        record = copy.deepcopy(self._records[index])
+        record = self._records[index]  # made anew: the mapper may change it
         np.random.seed(seed_of(self._seed, self._rank, position))
         try:
             return self._mapper(record)
@@ -80,25 +93,25 @@ def seed_of(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def training_records(cfg: CfgNode) -> list[Record]:
+def training_records(cfg: CfgNode) -> Records:
     """The records of DATASETS.TRAIN that have something to train on.
 
     Raises:
         ValueError: there is none.
     """
     try:
-        records: list[Record] = get_detection_dataset_dicts(
+        records = get_detection_dataset_dicts(
             cfg.DATASETS.TRAIN,
             filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
             min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0,
         )
     except AssertionError as error:
         raise ValueError(f"DATASETS.TRAIN: {list(cfg.DATASETS.TRAIN)}: {error}; name a set with objects") from None
-    return records
+    return Records(records)
 
 
 def training_batches(
-    cfg: CfgNode, records: list[Record], seed: int, start: int = 0, mapper: Callable[[Record], Record] | None = None
+    cfg: CfgNode, records: Records, seed: int, start: int = 0, mapper: Callable[[Record], Record] | None = None
 ) -> Iterator[list[Record]]:
     """Endless batches of Detectron2's model inputs for this process, from iteration `start` on.
 
@@ -118,9 +131,9 @@ def training_batches(
         indices: Any = RepeatFactorTrainingSampler(factors, seed=seed)
     else:
         indices = TrainingSampler(len(records), seed=seed)
-    wide = [r["width"] > r["height"] for r in records] if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None
+    wide = records.wide if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None
     batches = Batches(indices, wide, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(), start)
-    data = SeededRecords(DatasetFromList(records, copy=False), mapper or training_mapper(cfg), seed)
+    data = SeededRecords(records, mapper or training_mapper(cfg), seed)
     workers = cfg.DATALOADER.NUM_WORKERS
     loader: DataLoader[Any] = DataLoader(
         data,

@@ -16,7 +16,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from resnet_backbone.detection.training.batches import Record, seed_of, training_batches
+from resnet_backbone.detection.training.batches import Record, Records, seed_of, training_batches
 from resnet_backbone.detection.training.checkpoint import LAST, changes, missing_parts, read_state, save_state
 from resnet_backbone.detection.training.dense import NormalizerState, same_at_every_call
 from resnet_backbone.detection.training.journal import Journal
@@ -50,7 +50,7 @@ class Loop:
     """
 
     def __init__(
-        self, cfg: CfgNode, model: nn.Module, records: list[Record], output: Path, keep: Keep | None = None
+        self, cfg: CfgNode, model: nn.Module, records: Records, output: Path, keep: Keep | None = None
     ) -> None:
         self.cfg, self.model, self.records, self.output, self._keep = cfg, model, records, output, keep
         check_norms(cfg, model)

@@ -16,7 +16,7 @@ from detectron2.utils.events import EventStorage
 from fvcore.nn.precise_bn import BN_MODULE_TYPES, update_bn_stats
 from torch import nn
 
-from resnet_backbone.detection.training.batches import Record, seed_of, training_batches
+from resnet_backbone.detection.training.batches import Records, seed_of, training_batches
 from resnet_backbone.detection.training.dense import NormalizerState
 from resnet_backbone.engine.step import split
 
@@ -38,7 +38,7 @@ def check_norms(cfg: CfgNode, model: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def precise_norms(cfg: CfgNode, model: nn.Module, records: list[Record], iteration: int) -> Iterator[None]:
+def precise_norms(cfg: CfgNode, model: nn.Module, records: Records, iteration: int) -> Iterator[None]:
     """While entered, batch norms have their statistics over TEST.PRECISE_BN.NUM_ITER training batches.
 
     Batches, augmentation and random numbers depend on SEED and `iteration` alone, and the running statistics come
@@ -67,7 +67,7 @@ def precise_norms(cfg: CfgNode, model: nn.Module, records: list[Record], iterati
                 buffer.copy_(old[name])
 
 
-def _compute(cfg: CfgNode, model: nn.Module, records: list[Record], iteration: int) -> None:
+def _compute(cfg: CfgNode, model: nn.Module, records: Records, iteration: int) -> None:
     parts, count = cfg.SOLVER.ACCUMULATE, cfg.TEST.PRECISE_BN.NUM_ITER
     batches: Any = training_batches(cfg, records, seed_of(cfg.SEED, 0, iteration, PURPOSE))
     normalizer = NormalizerState(model)

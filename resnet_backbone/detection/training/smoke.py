@@ -18,8 +18,9 @@ import cv2
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.common import DatasetFromList
 
-from resnet_backbone.detection.data.catalog import copied, find_root
+from resnet_backbone.detection.data.catalog import find_root
 from resnet_backbone.detection.training.config import value_of
 from resnet_backbone.detection.training.sets import missing_path
 from resnet_backbone.weights.sources import on_disk
@@ -210,13 +211,13 @@ def _class_names(cfg: CfgNode, explicit: Collection[str]) -> list[str]:
 
 def _few(name: str, count: int) -> str:
     """Registers the first `count` records of a data set, annotated ones first; returns the new name."""
-    records = DatasetCatalog.get(name)
-    chosen = sorted(records, key=lambda r: not r.get("annotations"))[:count]
+    chosen = sorted(DatasetCatalog.get(name), key=lambda r: not r.get("annotations"))[:count]
     new = f"{name}_smoke"
     if new in DatasetCatalog.list():
         DatasetCatalog.remove(new)
         MetadataCatalog.remove(new)
-    DatasetCatalog.register(new, lambda: copied(chosen))
+    records = DatasetFromList(chosen, copy=False)
+    DatasetCatalog.register(new, lambda: list(records))
     # Without `json_file`, which lists all images: evaluation reads the records.
     kept = {k: v for k, v in MetadataCatalog.get(name).as_dict().items() if k not in ("name", "json_file", "year")}
     MetadataCatalog.get(new).set(**kept)

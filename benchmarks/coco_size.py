@@ -64,7 +64,7 @@ def main() -> None:
                   "workers": WORKERS, "shorter_side": SIDE, "detector": "Faster R-CNN, R18-FPN, narrow head"},
         note="Seconds from the start of the process to the end of its first optimiser step; memory after the last "
         "iteration, in MiB. PSS shares a page's size between the processes that hold it. The peak is of the main "
-        "process. One run each, on a machine with other work; files in the system's cache.",
+        "process. One run each; files in the system's cache.",
     ))  # fmt: skip
     if not arguments.keep:
         shutil.rmtree(arguments.folder)

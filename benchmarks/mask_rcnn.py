@@ -36,7 +36,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "balloon": {
         **FASTER, "INPUT.MIN_SIZE_TRAIN": "(384, 416, 448)", "INPUT.MAX_SIZE_TRAIN": 640, "INPUT.MIN_SIZE_TEST": 416,
-        "INPUT.MAX_SIZE_TEST": 640, "SOLVER.BASE_LR": 0.005, "SOLVER.MAX_ITER": 400, "SOLVER.STEPS": "(320,)",
+        "INPUT.MAX_SIZE_TEST": 640, "SOLVER.BASE_LR": 0.005, "SOLVER.MAX_ITER": 1000, "SOLVER.STEPS": "(750, 900)",
         "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 128,
     },
 }  # fmt: skip

@@ -11,6 +11,7 @@ from detectron2.structures import BoxMode
 from detectron2.utils import comm
 from PIL import Image, UnidentifiedImageError
 
+from resnet_backbone.detection.data.faults import Faults
 from resnet_backbone.engine.progress import Progress
 
 Record = dict[str, Any]
@@ -56,29 +57,36 @@ def check_images(records: Iterable[Record]) -> None:
     Fills in height and width where the annotation does not say.
 
     Raises:
-        ValueError: names the first image that is not so, and how many are missing.
+        DataError: names every image that is not so, of missing ones the first and how many there are.
     """
     records = list(records)
     folders = {os.path.dirname(r["file_name"]) for r in records}
     there = {os.path.join(f, name) for f in folders if os.path.isdir(f) for name in os.listdir(f or ".")}
     missing = [r["file_name"] for r in records if r["file_name"] not in there]
+    faults = Faults()
     if missing:
-        raise ValueError(
+        faults.found.append(
             f"{missing[0]}: annotated, but there is no such file ({len(missing)} of {len(records)} are missing); "
             "add the files, correct the folder (DATA.ROOT, DATA.TRAIN_IMAGES, DATA.TEST_IMAGES) or the annotation"
         )
     progress = Progress(len(records), "looking at the images", show=len(records) >= MANY and comm.is_main_process())
     for record in records:
-        height, width = image_size(record["file_name"])
-        said = (record["height"] or height, record["width"] or width)
-        if said != (height, width):
-            raise ValueError(
-                f"{record['file_name']}: the image has {width} x {height} pixels (as its EXIF data turn it), its "
-                f"annotation says {said[1]} x {said[0]}; its boxes cannot be trusted: correct one of the two"
-            )
-        record["height"], record["width"] = height, width
+        if record["file_name"] in there:
+            faults.tried(_check_image, record)
         progress.step()
     progress.close()
+    faults.end()
+
+
+def _check_image(record: Record) -> None:
+    height, width = image_size(record["file_name"])
+    said = (record["height"] or height, record["width"] or width)
+    if said != (height, width):
+        raise ValueError(
+            f"{record['file_name']}: the image has {width} x {height} pixels (as its EXIF data turn it), its "
+            f"annotation says {said[1]} x {said[0]}; its boxes cannot be trusted: correct one of the two"
+        )
+    record["height"], record["width"] = height, width
 
 
 def box_notes(records: Sequence[Record], what: str) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 from detectron2.structures import BoxMode
 from pycocotools import mask as masks
 
+from resnet_backbone.detection.data.faults import Faults
 from resnet_backbone.evaluation.json_files import parse_json
 
 Record = dict[str, Any]
@@ -44,9 +45,10 @@ def load_coco(file: Path, image_root: Path) -> CocoData:
     set, or whose mask has fewer than three points everywhere, keeps its box.
 
     Raises:
-        ValueError: broken JSON, or an entry without what COCO's format asks for.
+        ValueError: broken JSON, or entries without what COCO's format asks for: a DataError with one sentence for
+            every annotation that is wrong.
     """
-    content = _read(file)
+    content, faults = _read(file), Faults()
     names = _class_names(content["categories"], file)
     data = CocoData([], {name: identity for identity, name in sorted(names.items())})
     objects: dict[Any, list[Mapping[str, Any]]] = {_image_id(image, file): [] for image in content["images"]}
@@ -65,9 +67,11 @@ def load_coco(file: Path, image_root: Path) -> CocoData:
         record = _record(image, image_root)
         if content["annotations"] is not None:
             found = objects[image["id"]]
-            record["annotations"] = [_annotation(one, record, names, counted, file) for one in found]
+            made = [faults.tried(_annotation, one, record, names, counted, file) for one in found]
+            record["annotations"] = [annotation for annotation in made if annotation is not None]
         data.as_is = data.as_is and record["height"] is not None
         data.records.append(record)
+    faults.end()
     data.notes += [f"{file.name}: {n} {what}" for what, n in counted.items()]
     data.as_is = data.as_is and not counted
     return data

@@ -14,6 +14,7 @@ from detectron2.data.common import DatasetFromList
 
 from resnet_backbone.detection.data.checks import box_notes, check_images
 from resnet_backbone.detection.data.coco import CocoData, load_coco
+from resnet_backbone.detection.data.faults import Faults
 from resnet_backbone.detection.data.splits import seeded_split
 from resnet_backbone.detection.data.voc import choose_splits, find_images, load_voc
 
@@ -61,14 +62,18 @@ def load_user_data(spec: DataSpec) -> LoadedData:
     """Reads and checks everything; the same spec is read once in a process.
 
     Raises:
-        ValueError: one sentence with file or key, value and remedy for whatever cannot be trained on.
+        ValueError: one sentence with file or key, value and remedy for whatever cannot be trained on. A DataError
+            has one for every annotation that is wrong, or, if none is, for every image.
     """
     train, test, offered, notes = _read_voc(spec) if spec.format == "voc" else _read_coco(spec)
+    faults = Faults()
     for what, split in (("training", train), ("test", test)):
         if not split.records:
             key = "DATA.TRAIN" if split is train else "DATA.TEST"
             raise ValueError(f"{key}: the {what} set of {spec.root} has no images; name one that has, or add them")
-        check_images(split.records)
+        faults.tried(check_images, split.records)
+    faults.end()
+    for what, split in (("training", train), ("test", test)):
         notes += box_notes(split.records, what)
     classes = _choose_classes(spec, offered)
     notes += _index_classes((train, test), classes)
@@ -98,10 +103,12 @@ def _read_voc(spec: DataSpec) -> tuple[DataSplit, DataSplit, list[str], list[str
         raise ValueError("MODEL.MASK_ON: True, but data in VOC's layout have no masks; set it to False")
     images = find_images(spec.root)
     train, test, notes = choose_splits(spec.root, images, spec.train, spec.test, spec.fraction, spec.seed)
+    faults = Faults()
     splits = [
-        DataSplit(load_voc(spec.root, ids, images), {"dirname": str(spec.root), "split": name})
+        DataSplit(faults.tried(load_voc, spec.root, ids, images) or [], {"dirname": str(spec.root), "split": name})
         for ids, name in ((train, spec.train or "train"), (test, spec.test or "test"))
     ]
+    faults.end()
     names = {a["category_id"] for split in splits for a in _annotations(split)}
     return splits[0], splits[1], sorted(names), notes
 
@@ -109,11 +116,13 @@ def _read_voc(spec: DataSpec) -> tuple[DataSplit, DataSplit, list[str], list[str
 def _read_coco(spec: DataSpec) -> tuple[DataSplit, DataSplit, list[str], list[str]]:
     files = [spec.root / spec.train, spec.root / (spec.test or spec.train)]
     images = [spec.root / spec.train_images, spec.root / (spec.test_images or spec.train_images)]
-    train = load_coco(files[0], images[0])
-    notes = list(train.notes)
-    if spec.test:
-        test = load_coco(files[1], images[1])
-        notes += test.notes
+    faults = Faults()
+    read = [faults.tried(load_coco, *both) for both in list(zip(files, images))[: 2 if spec.test else 1]]
+    faults.end()
+    train, *rest = [data for data in read if data]
+    notes = [note for data in (train, *rest) for note in data.notes]
+    if rest:
+        test = rest[0]
     else:
         both = {r["image_id"]: r for r in train.records}
         parts = seeded_split(list(both), spec.fraction, spec.seed)

@@ -9,6 +9,7 @@ from typing import Any
 
 from detectron2.structures import BoxMode
 
+from resnet_backbone.detection.data.faults import Faults
 from resnet_backbone.detection.data.splits import seeded_split
 from resnet_backbone.evaluation.voc_xml import read_annotation
 
@@ -28,8 +29,14 @@ def load_voc(root: Path, image_ids: Sequence[str], images: Mapping[str, str]) ->
         root: the folder that holds Annotations and JPEGImages.
         image_ids: file names without ending, in the order of the records.
         images: file name of every image by its name without ending.
+
+    Raises:
+        DataError: one sentence for every annotation file that is wrong.
     """
-    return [_record(root, image_id, images[image_id]) for image_id in image_ids]
+    faults = Faults()
+    records = [faults.tried(_record, root, image_id, images[image_id]) for image_id in image_ids]
+    faults.end()
+    return [record for record in records if record is not None]
 
 
 def _record(root: Path, image_id: str, image: str) -> Record:

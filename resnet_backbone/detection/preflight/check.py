@@ -18,6 +18,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from resnet_backbone.detection.build import build_detector
+from resnet_backbone.detection.data.faults import DataError
 from resnet_backbone.detection.preflight.data import data_findings, sample_sheet
 from resnet_backbone.detection.preflight.settings import norm_findings, schedule_findings
 from resnet_backbone.detection.training.batches import Records, training_batches, training_records
@@ -33,6 +34,8 @@ PACKAGES = ("torch", "torchvision", "detectron2", "pycocotools", "opencv-python"
 SHEET = "check.png"
 STEPS = 3
 """The first warms up; the others are timed."""
+LISTED = 20
+"""Faults of the data that are said one by one."""
 
 
 def check(options: RunOptions, say: Callable[[str], None] = print) -> int:
@@ -138,6 +141,10 @@ def _errors_into(report: Report) -> Iterator[None]:
     """What a user can mend becomes a finding, and the next part is looked at."""
     try:
         yield
+    except DataError as error:
+        report.add(*(Finding("error", fault) for fault in error.faults[:LISTED]))
+        if len(error.faults) > LISTED:
+            report.add(Finding("error", f"and {len(error.faults) - LISTED} more faults of the data, not listed here"))
     except (ValueError, OSError) as error:
         report.add(Finding("error", str(error)))
 

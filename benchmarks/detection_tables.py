@@ -112,8 +112,28 @@ def coco_size(entries: Entries) -> list[str]:
     return markdown(header, rows or [("all", *[NOT_RUN] * 5)]) + sources(entry)
 
 
+def mistakes(entries: Entries) -> list[str]:
+    """What `--check` says of broken copies of real data."""
+    entry = entries.get("mistakes")
+    data = {"bccd": "blood cells", "balloon": "balloons"}
+    rows = [
+        (
+            run["mistake"], data[run["data"]], str(run["exit_code"]),
+            "<br>".join(f"`{line}`" for line in run["said"]) or "nothing more than of the sound copy",
+        )
+        for run in (entry.runs if entry else [])
+        if run["mistake"] != "none"
+    ]  # fmt: skip
+    table = markdown(("in the copy", "data", "exit code", "what is said"), rows or [("all", *[NOT_RUN] * 3)])
+    sound = [
+        f"{data[run['data']]} {run['exit_code']}" for run in (entry.runs if entry else []) if run["mistake"] == "none"
+    ]
+    return [*table, "", f"Exit codes of the sound copies: {', '.join(sound) or NOT_RUN}.", *sources(entry)]
+
+
 TABLES: dict[str, Table] = {
     "coco-size": coco_size,
+    "mistakes": mistakes,
     "voc": voc,
     "voc-classes": voc_classes,
     "mapper-speed": mapper_speed,

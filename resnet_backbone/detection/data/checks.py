@@ -108,7 +108,11 @@ def box_notes(records: Sequence[Record], what: str) -> list[str]:
         "outside": "boxes lie outside their image: not trained on, never found in evaluation",
         "empty": "boxes have no width or height: not trained on, never found in evaluation",
     }
-    return [f"{what}: {counted[k]} {text} (first: {first[k]})" for k, text in tell.items() if counted[k]]
+    return [
+        f"{what}: {counted[k]} {text} (first: {first[k]}); correct the boxes or take them out"
+        for k, text in tell.items()
+        if counted[k]
+    ]
 
 
 def _kind(annotation: Record, height: int, width: int) -> str:

@@ -132,8 +132,11 @@ def _steps(cfg: CfgNode, model: nn.Module, records: Records, output: Path, share
 
 def _memory(cfg: CfgNode) -> str:
     if str(cfg.MODEL.DEVICE).startswith("cuda"):
-        return f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of GPU memory at most"
-    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB of memory at most"
+        card = torch.cuda.get_device_properties(cfg.MODEL.DEVICE)
+        used = torch.cuda.max_memory_allocated(cfg.MODEL.DEVICE) / 2**30
+        return f"{used:.1f} of {card.total_memory / 2**30:.0f} GiB of GPU memory at most, on {card.name}"
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return f"{used:.1f} GiB of memory at most, on {cfg.MODEL.DEVICE} with {torch.get_num_threads()} threads"
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from resnet_backbone.detection.data.mapper import training_mapper
 from resnet_backbone.detection.data.user import some
 from resnet_backbone.detection.drawables import mapped_objects
+from resnet_backbone.detection.preflight.boxes import anchor_finding, area_finding
 from resnet_backbone.engine.preflight import Finding
 from resnet_backbone.evaluation.pictures import contact_sheet, draw, save
 
@@ -27,7 +28,7 @@ SAMPLES = 16
 
 
 def data_findings(cfg: CfgNode, records: Sequence[Record]) -> list[Finding]:
-    """Objects a class, images without any, and images that are in both sets.
+    """Objects a class, images without any, images that are in both sets, and sizes of objects.
 
     Args:
         records: that are trained on.
@@ -53,7 +54,7 @@ def data_findings(cfg: CfgNode, records: Sequence[Record]) -> list[Finding]:
     if twice:
         text = f"{len(twice)} test images are training images too (first: {twice[0]}): the AP would flatter; take "
         found.append(Finding("warning", text + "them out of one set"))
-    return found
+    return found + [one for one in (anchor_finding(cfg, records), area_finding(test)) if one]
 
 
 def doubles(train: Sequence[str], test: Sequence[str]) -> list[str]:

@@ -99,6 +99,9 @@ def test_torchrun_restarts_and_equals_one_process(tmp_path, monkeypatch, one_thr
     for number, losses in enumerate(alone):
         means = {name: (shared[0][number][name] + shared[1][number][name]) / 2 for name in losses}
         assert means == pytest.approx(losses, rel=1e-5), f"iteration {number}"
+    written = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-2])
+    means = {name: sum(losses[name] for losses in alone[3:]) / 3 for name in alone[0]}  # since the restart
+    assert {name: written[name] for name in means} == pytest.approx(means, rel=1e-5)
     one, two = (read_weights(tmp_path / folder / "model_final.pth").state for folder in ("alone", "run"))
     for key in one:
         torch.testing.assert_close(two[key], one[key], rtol=1e-5, atol=1e-6)

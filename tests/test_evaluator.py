@@ -136,7 +136,10 @@ def test_user_data_in_voc_layout_equals_the_same_data_by_detectron2s_name(real_d
     MetadataCatalog.get(name).evaluator_type = "pascal_voc"
     user = register_user_data(config(format="voc", root=real_data / "VOC2012", train="val", test="val"))
     assert user.classes == tuple(VOC_NAMES)
-    assert str(run(DetectionEvaluator(user.test), batches(name))) == str(run(DetectionEvaluator(name), batches(name)))
+    expected = str(run(DetectionEvaluator(name), batches(name)))
+    assert str(run(DetectionEvaluator(user.test), batches(name))) == expected
+    del MetadataCatalog.get(name).evaluator_type  # as `register_pascal_voc` leaves it
+    assert str(run(DetectionEvaluator(name), batches(name))) == expected
 
 
 def test_user_data_with_ids_from_zero_by_file_and_by_records(real_data: Path) -> None:

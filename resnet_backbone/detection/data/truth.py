@@ -35,7 +35,9 @@ def load_ground_truth(dataset_name: str) -> GroundTruth:
     records = DatasetCatalog.get(dataset_name)
     ids = _category_ids(metadata, range(1, len(metadata.thing_classes) + 1))
     annotated = any("annotations" in r for r in records)
-    if metadata.get("evaluator_type") == "pascal_voc" and annotated:
+    # Detectron2's `register_pascal_voc` sets the year, and leaves the evaluator's type to its caller.
+    voc = metadata.get("evaluator_type") == "pascal_voc" or metadata.get("year") is not None
+    if voc and annotated:
         _add_difficult(records, Path(PathManager.get_local_path(metadata.dirname)) / "Annotations")
     coco = _coco_format(records, metadata.thing_classes, ids)
     return GroundTruth(coco, tuple(metadata.thing_classes), ids, annotated)

@@ -94,6 +94,17 @@ def test_a_missing_image_and_a_wrong_class_count(tmp_path, data):
     assert code == 1 and "2.png: annotated, but there is no such file" in found(lines, "error")[0]
 
 
+@pytest.mark.parametrize(("parts", "taken"), [("1", 2), ("3", 3)])
+def test_a_gpus_batch_is_not_stepped_through_on_a_cpu(tmp_path, data, monkeypatch, parts, taken):
+    step, sizes = TrainStep.__call__, []
+    monkeypatch.setattr(TrainStep, "__call__", lambda self, *args: sizes.append(len(args[1])) or step(self, *args))
+    keys = ("SOLVER.IMS_PER_BATCH", "6", "SOLVER.ACCUMULATE", parts)
+    code, lines = looked_at(options(tmp_path, data, *keys, keep_schedule=True))
+    assert code == 0 and sizes == [taken] * 3
+    few = f"(looked at with {taken} images, of the 6 that a process gets)"
+    assert sum(line.endswith(few) for line in lines) == 2
+
+
 def test_one_process_looks_for_all(tmp_path, data, monkeypatch, capsys):
     place = {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
     place |= {"MASTER_PORT": "29500", "GROUP_RANK": "0"}

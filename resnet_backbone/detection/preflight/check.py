@@ -34,6 +34,8 @@ PACKAGES = ("torch", "torchvision", "detectron2", "pycocotools", "opencv-python"
 SHEET = "check.png"
 STEPS = 3
 """The first warms up; the others are timed."""
+ON_A_CPU = 2
+"""Images of such a step on a CPU, which would take minutes for a GPU's batch."""
 LISTED = 20
 """Faults of the data that are said one by one."""
 
@@ -95,9 +97,11 @@ def _weights(cfg: CfgNode, model: nn.Module) -> Finding:
 
 def _steps(cfg: CfgNode, model: nn.Module, records: Records, output: Path, share: int) -> Iterator[Finding]:
     """Real steps of the loop's own kind on real batches; the model is changed by them."""
+    parts = cfg.SOLVER.ACCUMULATE
+    taken = share if str(cfg.MODEL.DEVICE).startswith("cuda") else min(share, parts * math.ceil(ON_A_CPU / parts))
     alone = cfg.clone()
     alone.defrost()
-    alone.SOLVER.IMS_PER_BATCH, alone.DATALOADER.NUM_WORKERS = share, 0
+    alone.SOLVER.IMS_PER_BATCH, alone.DATALOADER.NUM_WORKERS = taken, 0
     alone.freeze()
     loop = Loop(alone, model, records, output)
     model.train()
@@ -107,7 +111,7 @@ def _steps(cfg: CfgNode, model: nn.Module, records: Records, output: Path, share
         for number, batch in enumerate(islice(training_batches(alone, records, cfg.SEED), STEPS)):
             losses.append(loop.step(model, batch, number))
             ends.append(time.monotonic())
-    seconds = (ends[-1] - ends[0]) / (STEPS - 1)  # reading the images included
+    seconds = (ends[-1] - ends[0]) / (STEPS - 1) * share / taken  # reading the images included
     first = losses[0]
     text = f"loss {sum(first.values()):.3g} ({', '.join(f'{k} {v:.3g}' for k, v in first.items())})"
     classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES + 1
@@ -125,9 +129,11 @@ def _steps(cfg: CfgNode, model: nn.Module, records: Records, output: Path, share
         )
     else:
         yield Finding("ok", f"all {len(trained)} trainable parameter tensors get finite gradients")
-    yield Finding("ok", _memory(cfg))
+    few = f" (looked at with {taken} images, of the {share} that a process gets)" if taken < share else ""
+    yield Finding("ok", _memory(cfg) + few)
     whole = duration(seconds * cfg.SOLVER.MAX_ITER)
-    yield Finding("ok", f"{seconds:.2f} s a step: about {whole} for {cfg.SOLVER.MAX_ITER} iterations, without tests")
+    text = f"{seconds:.2f} s a step: about {whole} for {cfg.SOLVER.MAX_ITER} iterations, without tests{few}"
+    yield Finding("ok", text)
 
 
 def _memory(cfg: CfgNode) -> str:

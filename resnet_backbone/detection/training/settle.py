@@ -96,9 +96,6 @@ def settle(options: RunOptions) -> Prepared:
         raise ValueError("--check: looks at what is needed for training; leave --eval-only out")
     if options.new_schedule and not options.resume:
         raise ValueError("--new-schedule: says how to go on with a run; give --resume too")
-    notes += use_data(cfg, read.explicit, test_only=options.eval_only)
-    if options.smoke:
-        use_few_images(cfg)
     if options.eval_only:
         _choose_trained(cfg, read, output)
     record = prepare(cfg, explicit=read.explicit)
@@ -107,6 +104,10 @@ def settle(options: RunOptions) -> Prepared:
     elif not options.eval_only:
         written = read_config(options.config).cfg.SOLVER.IMS_PER_BATCH
         notes += scale_schedule(cfg, written, read.given, options.processes)
+    _refuse_unasked(options, output)
+    notes += use_data(cfg, read.explicit, test_only=options.eval_only)  # last: it takes the longest
+    if options.smoke:
+        use_few_images(cfg)
     if not options.eval_only:
         check_options(cfg)
     cores = os.cpu_count() or 1
@@ -178,14 +179,18 @@ def _refuse_ignored(cfg: CfgNode) -> None:
         raise ValueError(f"DATALOADER.SAMPLER_TRAIN: {sampler!r}: use {' or '.join(SAMPLERS)}")
 
 
-def _open_folder(options: RunOptions, output: Path) -> None:
-    """The run's folder with its log; a folder that holds a run is not begun anew unasked."""
-    if options.check:
-        return
+def _refuse_unasked(options: RunOptions, output: Path) -> None:
+    """A folder that holds a run is not begun anew unasked."""
     own = options.smoke and output == _smoke_folder(options)
-    unasked = not (options.eval_only or options.resume or options.overwrite or own)
+    unasked = not (options.eval_only or options.resume or options.overwrite or options.check or own)
     if unasked and any((output / name).exists() for name in (LAST, FINAL)):
         raise ValueError(f"{output} holds a run: go on with --resume, begin anew with --overwrite, or choose --output")
+
+
+def _open_folder(options: RunOptions, output: Path) -> None:
+    """The run's folder with its log."""
+    if options.check:
+        return
     output.mkdir(parents=True, exist_ok=True)
     main = comm.is_main_process()
     set_up_logs(output / "log.txt" if main else None, quiet=not main)

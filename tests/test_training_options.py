@@ -5,30 +5,34 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from functools import partial
 from pathlib import Path
 
+import made_runs
 import pytest
 import torch
-from detectron2.modeling import GeneralizedRCNN, build_model
-from detectron2.solver import build_lr_scheduler
+from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from made_data import TINY, write_config, write_rectangles
+from made_runs import Scores, last_state
 from torch import nn
 
-from resnet_backbone.detection.training import loop as loop_module
-from resnet_backbone.detection.training import run as run_module
 from resnet_backbone.detection.training.batches import seed_of, training_batches, training_records
 from resnet_backbone.detection.training.loop import Loop
 from resnet_backbone.detection.training.optimizer import make_optimizer
 from resnet_backbone.detection.training.options import metric_names
 from resnet_backbone.detection.training.precise_bn import PURPOSE
 from resnet_backbone.detection.training.run import run
-from resnet_backbone.detection.training.settle import RunOptions, settle
+from resnet_backbone.detection.training.settle import settle
 from resnet_backbone.detection.training.testing import flat
-from resnet_backbone.engine.step import Diverged, TrainStep
+from resnet_backbone.engine.step import TrainStep
 from resnet_backbone.weights.files import read_weights
 
+options = partial(made_runs.options, text=TINY)
+
 EMA = ("SOLVER.EMA.ENABLED", "True")
+
+
 BEST = ("TEST.EVAL_PERIOD", "2", "TEST.BEST_METRIC", "bbox/AP", "SOLVER.MAX_ITER", "6")
 
 
@@ -37,36 +41,13 @@ def data(tmp_path) -> Path:
     return write_rectangles(tmp_path / "rectangles")
 
 
-def options(tmp_path, data, *pairs, **more) -> RunOptions:
-    return RunOptions(write_config(tmp_path, TINY), ("DATA.ROOT", str(data), *pairs), tmp_path / "run", **more)
-
-
-def last_state(tmp_path):
-    return torch.load(tmp_path / "run" / "last.pth", weights_only=True)
-
-
 def same(one, other) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 @pytest.fixture
 def scores(monkeypatch):
-    """Evaluations that find what the test says: each takes the next AP; keeps the weights that were tested."""
-
-    class Scores:
-        def __init__(self) -> None:
-            self.next, self.tested = [], []
-
-        def __call__(self, cfg, model, output, **_):
-            self.tested.append({name: value.clone() for name, value in model.state_dict().items()})
-            value = self.next.pop(0)
-            if isinstance(value, Exception):
-                raise value
-            return {"train_test": {"bbox": {"AP": value, "AP50": 50.0}}}
-
-    made = Scores()
-    monkeypatch.setattr(run_module, "test", made)
-    return made
+    return Scores(monkeypatch)
 
 
 def test_the_best_checkpoint_holds_the_weights_that_were_tested(tmp_path, data, scores, capsys):
@@ -191,6 +172,12 @@ class Line(nn.Module):
         return {"loss": torch.stack(examples).mean() * (self.small.sum() + 10 * self.large.sum())}
 
 
+def loop_cfg(tmp_path):
+    from resnet_backbone.detection.training.config import read_config
+
+    return read_config(write_config(tmp_path, TINY)).cfg
+
+
 @pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
 @pytest.mark.parametrize("kind", ["norm", "value"])
 @pytest.mark.parametrize("dtype", [None, torch.float16])
@@ -209,152 +196,6 @@ def test_clipping_is_of_the_sum_and_of_the_unscaled_gradient(tmp_path, optimizer
     torch.testing.assert_close(model.large.grad, torch.full((3,), large), rtol=1e-3, atol=0)
     if optimizer == "SGD":
         torch.testing.assert_close(model.large.detach(), torch.full((3,), -large), rtol=1e-3, atol=0)
-
-
-def loop_cfg(tmp_path):
-    from resnet_backbone.detection.training.config import read_config
-
-    return read_config(write_config(tmp_path, TINY)).cfg
-
-
-def rates_of(monkeypatch) -> list[float]:
-    """The rate of every step that is taken from now on."""
-    rates, step = [], Loop._step
-
-    def noted(self, *arguments):
-        rates.append(self.optimizer.param_groups[0]["lr"])
-        return step(self, *arguments)
-
-    monkeypatch.setattr(loop_module.Loop, "_step", noted)
-    return rates
-
-
-def test_a_new_schedule_is_followed_from_there_on(tmp_path, data, monkeypatch, capsys, scores):
-    scores.next = [1.0] * 4
-    run(options(tmp_path, data))
-    momentum = last_state(tmp_path)["optimizer"]["state"][0]["momentum_buffer"]
-    longer = ("SOLVER.MAX_ITER", "8", "SOLVER.STEPS", "(6,)", "SOLVER.BASE_LR", "0.02", "SOLVER.WARMUP_ITERS", "3")
-    with pytest.raises(ValueError, match="begun with SOLVER.* change the schedule from here on with --new-schedule"):
-        run(options(tmp_path, data, *longer, resume=True))
-    rates, seen = rates_of(monkeypatch), []
-    enter = loop_module.enter_schedule
-
-    def entered(optimizer, *arguments):
-        enter(optimizer, *arguments)
-        seen.append(copy.deepcopy(optimizer.state_dict()["state"][0]["momentum_buffer"]))
-
-    monkeypatch.setattr(loop_module, "enter_schedule", entered)
-    run(options(tmp_path, data, *longer, resume=True, new_schedule=True))
-    # By hand: behind the warm-up, and a tenth from iteration 6 on; and as Detectron2's from the start would be.
-    assert rates == pytest.approx([0.02, 0.02, 0.002, 0.002])
-    cfg = settle(options(tmp_path, data, *longer, overwrite=True)).cfg
-    plain = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.02)
-    scheduler, all_rates = build_lr_scheduler(cfg, plain), []
-    for _ in range(8):
-        all_rates.append(plain.param_groups[0]["lr"])
-        plain.step()
-        scheduler.step()
-    assert rates == all_rates[4:]
-    assert torch.equal(seen[0], momentum) and last_state(tmp_path)["iteration"] == 8
-    assert "from here on SOLVER.MAX_ITER 8 instead of 4" in capsys.readouterr().out
-    # It is the run's schedule now.
-    run(options(tmp_path, data, *longer, resume=True))
-
-
-def test_a_new_schedule_changes_the_schedule_alone(tmp_path, data, scores):
-    scores.next = [1.0]
-    run(options(tmp_path, data, *EMA))
-
-    def refused(*pairs, **more) -> str:
-        with pytest.raises(ValueError) as caught:
-            run(options(tmp_path, data, *pairs, **more))
-        assert "\n" not in str(caught.value)
-        return str(caught.value)
-
-    for pairs in ((*EMA, "SOLVER.WEIGHT_DECAY", "0.1"), (*EMA, "SOLVER.ACCUMULATE", "2"), ("SEED", "5"),
-                  (*EMA, "SOLVER.EMA.DECAY", "0.5"), (*EMA, "SOLVER.CLIP_GRADIENTS.ENABLED", "True")):  # fmt: skip
-        said = refused(*pairs, resume=True, new_schedule=True)
-        assert "the run was begun with SOLVER." in said and "--new-schedule" not in said
-    assert "SOLVER.MAX_ITER: 3, but" in refused(*EMA, "SOLVER.MAX_ITER", "3", resume=True, new_schedule=True)
-    assert "--new-schedule: says how to go on with a run; give --resume too" in refused(new_schedule=True)
-
-
-def test_a_checkpoint_of_before_these_options_goes_on_without_them(tmp_path, data, scores):
-    scores.next = [1.0] * 2
-    run(options(tmp_path, data))
-    state = last_state(tmp_path)
-    lines = [line for line in state["config"].splitlines() if "ACCUMULATE" not in line]
-    start = next(n for n, line in enumerate(lines) if line == "  EMA:")
-    state["config"] = "\n".join(lines[:start] + lines[start + 3 :])
-    for name in ("best", "normalizer", "tested"):
-        del state[name]
-    torch.save(state, tmp_path / "run" / "last.pth")
-    run(options(tmp_path, data, resume=True))
-    torch.save(state, tmp_path / "run" / "last.pth")
-    with pytest.raises(ValueError, match="the run was begun with SOLVER.EMA.ENABLED False, now it is True"):
-        run(options(tmp_path, data, *EMA, resume=True))
-
-
-def spoiled_losses(monkeypatch, at: int, spoil) -> None:
-    """From call `at` on, the detector's losses are what `spoil(model, losses)` makes of them."""
-    forward, calls = GeneralizedRCNN.forward, itertools.count()
-
-    def other(self, inputs):
-        losses = forward(self, inputs)
-        return spoil(self, losses) if next(calls) >= at else losses
-
-    monkeypatch.setattr(GeneralizedRCNN, "forward", other)
-
-
-def diverged(tmp_path, data) -> str:
-    """What a run says that goes wrong in its third iteration; its checkpoint of the second stays."""
-    with pytest.raises(Diverged) as caught:
-        run(options(tmp_path, data, "SOLVER.CHECKPOINT_PERIOD", "1"))
-    said, state = str(caught.value), last_state(tmp_path)
-    assert "at iteration 3 (rate 0.01, images " in said and said.count(".png") == 2 and "lower SOLVER.BASE_LR" in said
-    assert f"the last checkpoint is kept: {tmp_path / 'run' / 'last.pth'}" in said and "\n" not in said
-    assert state["iteration"] == 2 and all(value.isfinite().all() for value in state["model"].values())
-    return said
-
-
-def test_a_loss_that_is_no_number_stops_with_rate_and_images(tmp_path, data, monkeypatch):
-    spoiled_losses(monkeypatch, 2, lambda _, losses: losses | {"loss_cls": losses["loss_cls"] * math.nan})
-    assert "the loss is {'loss_cls': nan, 'loss_box_reg': " in diverged(tmp_path, data)
-
-
-def test_proposals_that_are_no_numbers_stop_with_rate_and_images(tmp_path, data, monkeypatch):
-    def spoil(model, losses):
-        model.proposal_generator.rpn_head.anchor_deltas.bias.data.fill_(math.inf)
-        return losses
-
-    spoiled_losses(monkeypatch, 1, spoil)  # for the iteration after
-    with pytest.raises(Diverged, match=r"^the proposals are no numbers at iteration 3 \(rate 0.01, .*png") as caught:
-        run(options(tmp_path, data, "SOLVER.CHECKPOINT_PERIOD", "10"))
-    assert "is kept" not in str(caught.value) and not (tmp_path / "run" / "last.pth").exists()
-
-
-def test_a_gradient_that_is_no_number_stops_though_the_losses_are_finite(tmp_path, data, monkeypatch):
-    def spoil(model, losses):
-        bias = model.roi_heads.box_predictor.cls_score.bias
-        return losses | {"loss_cls": losses["loss_cls"] + (bias * 0).sum().sqrt()}
-
-    spoiled_losses(monkeypatch, 2, spoil)
-    said = diverged(tmp_path, data)
-    assert "the losses are finite, but not the gradients of roi_heads.box_predictor.cls_score.bias at" in said
-
-
-def test_weights_that_are_no_numbers_are_not_saved(tmp_path, data, monkeypatch):
-    step = Loop._step
-
-    def overflowing(self, *arguments):
-        losses = step(self, *arguments)
-        if self.iteration == 2:
-            self.model.roi_heads.box_predictor.cls_score.weight.data[0, 0] = math.inf
-        return losses
-
-    monkeypatch.setattr(Loop, "_step", overflowing)
-    said = diverged(tmp_path, data)
-    assert "no numbers any more in the weights of roi_heads.box_predictor.cls_score.weight at" in said
 
 
 def test_accumulation_trains_a_detector_nearly_as_the_whole_batch(tmp_path, data, scores):

@@ -28,6 +28,7 @@ from benchmarks.record import record as put
 IMAGES, OBJECTS, SHAPES, LINKS = 118_287, 860_001, 5_000, 40_000
 GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # the ids below 91 that COCO's objects do not use
 KINDS = ("ours-user", "ours-registered", "stock")
+CONFIG = ROOT / "configs" / "faster_rcnn_R18_coco.yaml"
 ITERATIONS, WORKERS, SIDE = 20, 2, 64
 SIZES = ((480, 640), (640, 480))  # height, width
 
@@ -56,6 +57,7 @@ def main() -> None:
     if not (arguments.folder / "train.json").is_file():
         generate(arguments.folder)
     size = (arguments.folder / "train.json").stat().st_size / 2**20
+    checked = check(arguments.folder)  # first: the peak is that of all children so far
     runs = [measure(kind, arguments.folder) for kind in KINDS]
     put(make_entry(
         "coco-size", "Start-up and memory of a training on generated annotations of COCO's size.",
@@ -65,6 +67,11 @@ def main() -> None:
         note="Seconds from the start of the process to the end of its first optimiser step; memory after the last "
         "iteration, in MiB. PSS shares a page's size between the processes that hold it. The peak is of the main "
         "process. One run each; files in the system's cache.",
+    ))  # fmt: skip
+    put(make_entry(
+        "coco-size-check", "--check on the same annotations.", "python -m benchmarks.coco_size --folder FOLDER",
+        [checked], settings={"images": IMAGES, "objects": OBJECTS},
+        note="The whole command, one run; the peak is of its process, and of its children.",
     ))  # fmt: skip
     if not arguments.keep:
         shutil.rmtree(arguments.folder)
@@ -140,6 +147,29 @@ def measure(kind: str, folder: Path) -> dict[str, Any]:
     return run
 
 
+def check(folder: Path) -> dict[str, Any]:
+    """The tool's `--check` on the user's data."""
+    import resource
+
+    words = [sys.executable, str(ROOT / "tools" / "train_net.py"), "--check", "--output", str(folder / "check")]
+    began = time.monotonic()
+    done = subprocess.run(
+        [*words, "--config", str(CONFIG), *KEYS, *user_keys(folder)], capture_output=True, text=True, check=False
+    )
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10
+    assert "Traceback" not in done.stderr, done.stderr
+    found = {"exit_code": done.returncode, "seconds": round(time.monotonic() - began, 1), "peak_rss": round(peak)}
+    return {**found, "verdict": done.stdout.splitlines()[-1]}
+
+
+def user_keys(folder: Path) -> tuple[str, ...]:
+    """The data as a user's own."""
+    return (
+        "DATA.ROOT", str(folder), "DATA.FORMAT", "coco", "DATA.TRAIN", "train.json", "DATA.TEST", "test.json",
+        "DATA.TRAIN_IMAGES", "images", "DATA.TEST_IMAGES", "images",
+    )  # fmt: skip
+
+
 def child(kind: str, folder: Path) -> None:
     """Trains until `_watch` has what it wants, and ends there."""
     from detectron2.data.datasets import register_coco_instances
@@ -148,18 +178,15 @@ def child(kind: str, folder: Path) -> None:
     from resnet_backbone.detection.training.settle import RunOptions
 
     _watch(kind, folder)
-    config = ROOT / "configs" / "faster_rcnn_R18_coco.yaml"
     output = folder / f"run_{kind}"
     for split in ("train", "test"):
         register_coco_instances(f"coco_size_{split}", {}, str(folder / f"{split}.json"), str(folder / "images"))
     registered = ("DATASETS.TRAIN", "('coco_size_train',)", "DATASETS.TEST", "('coco_size_test',)")
-    user = ("DATA.ROOT", str(folder), "DATA.FORMAT", "coco", "DATA.TRAIN", "train.json", "DATA.TEST", "test.json",
-            "DATA.TRAIN_IMAGES", "images", "DATA.TEST_IMAGES", "images")  # fmt: skip
     if kind == "stock":
-        _stock(config, (*KEYS, *registered), output)
+        _stock(CONFIG, (*KEYS, *registered), output)
     else:
-        keys = (*KEYS, *(user if kind == "ours-user" else registered))
-        run(RunOptions(config, keys, output, overwrite=True, keep_schedule=True))
+        keys = (*KEYS, *(user_keys(folder) if kind == "ours-user" else registered))
+        run(RunOptions(CONFIG, keys, output, overwrite=True, keep_schedule=True))
 
 
 def _stock(config: Path, options: tuple[str, ...], output: Path) -> None:

@@ -109,7 +109,14 @@ def coco_size(entries: Entries) -> list[str]:
         )
         for run in (entry.runs if entry else [])
     ]  # fmt: skip
-    return markdown(header, rows or [("all", *[NOT_RUN] * 5)]) + sources(entry)
+    checked = entries.get("coco-size-check")
+    said = [
+        f"`--check` of the same data: {run['seconds']:.0f} s, exit code {run['exit_code']}, "
+        f"{run['peak_rss']} MiB at most."
+        for run in (checked.runs if checked else [])
+    ]
+    said = said or [f"`--check` of the same data: {NOT_RUN}."]
+    return [*markdown(header, rows or [("all", *[NOT_RUN] * 5)]), "", *said, *sources(entry)]
 
 
 def mistakes(entries: Entries) -> list[str]:

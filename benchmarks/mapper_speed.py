@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.machine import versions
-from benchmarks.pairs import data_folder
+from benchmarks.machine import data_folder, versions
 from benchmarks.record import make_entry
 from benchmarks.record import record as put
 

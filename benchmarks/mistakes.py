@@ -22,8 +22,7 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.machine import ROOT
-from benchmarks.pairs import data_folder
+from benchmarks.machine import ROOT, data_folder
 from benchmarks.record import make_entry
 from benchmarks.record import record as put
 

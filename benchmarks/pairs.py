@@ -12,12 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import versions
-
-
-def data_folder() -> Path:
-    """Where the real data and weights are."""
-    return Path(os.environ.get("RESNET_BACKBONE_DATA", "../shared/data"))
+from benchmarks.machine import data_folder, versions
 
 
 def folder(runs: Path, who: str, seed: int) -> Path:

@@ -14,7 +14,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pairs import data_folder, finished, folder, train
+from benchmarks.machine import data_folder
+from benchmarks.pairs import finished, folder, train
 from benchmarks.record import make_entry
 from benchmarks.record import record as put
 

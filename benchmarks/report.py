@@ -13,11 +13,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import detection_tables, reproduction, tables
+from benchmarks import classification_tables, detection_tables, reproduction, tables
 from benchmarks.record import RESULTS, read
 
 ROOT = Path(__file__).parents[1]
-TABLES = tables.TABLES | detection_tables.TABLES | reproduction.TABLES
+TABLES = tables.TABLES | classification_tables.TABLES | detection_tables.TABLES | reproduction.TABLES
 BEGIN = re.compile(r"<!-- generated: (?P<name>\S+) -->")
 END = "<!-- end -->"
 

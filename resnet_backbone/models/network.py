@@ -66,6 +66,20 @@ class Network(nn.Module):
         """The last feature map to logits."""
         raise NotImplementedError
 
+    def classify_everywhere(self, x: torch.Tensor) -> torch.Tensor:
+        """The last feature map to logits N,num_classes,h,w: one for each place of `classify`'s window."""
+        raise NotImplementedError
+
+    def score_map(self, x: torch.Tensor) -> torch.Tensor:
+        """The fully convolutional form (Sec. 3.4): N,C,H,W of normalised pixels to logits N,num_classes,h,w.
+
+        The window that is classified is what a crop of the usual size covers: at 224 x 224 (CIFAR: 32 x 32) the map
+        has one place, whose logits are those of `forward`.
+        """
+        for _, stage in self.stages():
+            x = stage(x)
+        return self.classify_everywhere(x)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
         """N,C,H,W of normalised pixels to logits N,num_classes, or to {name: N,C,H/stride,W/stride}.
 

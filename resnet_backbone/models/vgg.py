@@ -59,6 +59,12 @@ class VGG(Network):
             x = F.dropout(F.relu(linear(x)), 0.5, self.training)
         return self.fc8(x)
 
+    def classify_everywhere(self, x: torch.Tensor) -> torch.Tensor:
+        """As the VGG paper tests (its Sec. 3.2): fc6 becomes a 7 x 7 convolution, fc7 and fc8 become 1 x 1."""
+        x = F.relu(F.conv2d(x, self.fc6.weight.view(4096, -1, 7, 7), self.fc6.bias))
+        x = F.relu(F.conv2d(F.dropout(x, 0.5, self.training), self.fc7.weight[:, :, None, None], self.fc7.bias))
+        return F.conv2d(F.dropout(x, 0.5, self.training), self.fc8.weight[:, :, None, None], self.fc8.bias)
+
     def freeze(self, freeze_at: int = 0) -> VGG:
         """Takes the first `freeze_at` stages out of training: 2 is conv1 and conv2, as Fast R-CNN does."""
         for layers in list(self.layers.values())[:freeze_at]:

@@ -235,6 +235,8 @@ class Facts:
     num_classes: int | None
     in_channels: int | None
     affine_only: bool
+    stem_out_channels: int | None = None
+    res2_out_channels: int | None = None
 
 
 def facts_of(state: Mapping[str, torch.Tensor]) -> Facts:
@@ -246,6 +248,7 @@ def facts_of(state: Mapping[str, torch.Tensor]) -> Facts:
             depths.append(max(blocks) + 1)
     classifier = state.get("linear.weight", state.get("fc8.weight"))
     stem = state.get("stem.conv1.weight", state.get("conv1_1.weight"))
+    res2 = state.get("res2.0.conv3.weight", state.get("res2.0.conv2.weight"))
     norms = any(key.endswith("norm.weight") for key in state)
     statistics = any(key.endswith("running_mean") for key in state)
     return Facts(
@@ -254,6 +257,8 @@ def facts_of(state: Mapping[str, torch.Tensor]) -> Facts:
         num_classes=None if classifier is None else classifier.shape[0],
         in_channels=None if stem is None else stem.shape[1],
         affine_only=norms and not statistics,
+        stem_out_channels=None if stem is None else stem.shape[0],
+        res2_out_channels=None if res2 is None else res2.shape[0],
     )
 
 

@@ -16,4 +16,18 @@ def cifar_weights(entries: Entries) -> list[str]:
     return markdown(header, rows or [("all", *[NOT_RUN] * 3)]) + sources(entry)
 
 
-TABLES: dict[str, Table] = {"cifar-weights": cifar_weights}
+def imagenet_protocols(entries: Entries) -> list[str]:
+    """Real ImageNet networks, right answers by protocol."""
+    entry = entries.get("imagenet-protocols")
+    header = ("network", "protocol", "top-1", "top-5", "top-1 error", "top-5 error")
+    rows = [
+        (
+            title(run["network"]), run["protocol"], *(f"{run[k]} of {run['images']}" for k in ("top1", "top5")),
+            *(f"{100 - 100 * run[k] / run['images']:.2f}" for k in ("top1", "top5")),
+        )
+        for run in (entry.runs if entry else [])
+    ]  # fmt: skip
+    return markdown(header, rows or [("all", *[NOT_RUN] * 5)]) + sources(entry)
+
+
+TABLES: dict[str, Table] = {"cifar-weights": cifar_weights, "imagenet-protocols": imagenet_protocols}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnet_backbone.classification.archives import content_of, files_of, opened
 from resnet_backbone.weights.unpickle import load_arrays
 
 PIXELS = 3 * 32 * 32
@@ -76,16 +76,8 @@ def _folder(path: Path) -> tuple[Read, set[str]]:
 
 
 def _archive(path: Path) -> tuple[Read, set[str]]:
-    try:
-        with tarfile.open(path) as archive:
-            files = {
-                Path(member.name).name: archive.extractfile(member).read()  # type: ignore[union-attr]
-                for member in archive
-                if member.isfile() and member.size < 2**28
-            }
-    except (OSError, EOFError, tarfile.TarError) as error:
-        what = str(error).splitlines()[0]
-        raise ValueError(f"{path}: not readable as an archive ({what}); {REMEDY}") from None
+    with opened(path) as archive:
+        files = {Path(member.name).name: content_of(archive, member, path) for member in files_of(archive, path)}
     return files.__getitem__, set(files)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 
-def open_image(path: str | Path) -> Image.Image:
-    """An upright RGB image.
+def open_image(path: str | Path | BinaryIO) -> Image.Image:
+    """An upright RGB image, from a file or the bytes of one.
 
     Raises:
         ValueError: no such file, no image, or one that breaks off; names the file.

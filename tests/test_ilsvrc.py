@@ -1,0 +1,177 @@
+"""ILSVRC2012's archives in miniature to class folders: bit for bit, by the right class, and on where it stopped."""
+
+from __future__ import annotations
+
+import io
+import runpy
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from resnet_backbone.classification.data import find_splits
+from resnet_backbone.classification.ilsvrc import PrepareOptions, prepare
+from resnet_backbone.classification.ilsvrc_truth import read_truth
+
+TOOL = Path(__file__).parents[1] / "tools" / "prepare_imagenet.py"
+SYNSETS = ("n01440764", "n01443537", "n02084071")
+TRUTH = [2, 0, 1, 1, 2, 0, 0]  # of seven validation images
+
+
+def jpeg(seed: int, size: tuple[int, int] = (96, 64)) -> bytes:
+    made = io.BytesIO()
+    noise = np.random.default_rng(seed).integers(0, 256, (size[1] // 8, size[0] // 8, 3), np.uint8)
+    Image.fromarray(noise).resize(size).save(made, "JPEG")
+    return made.getvalue()
+
+
+def tar_of(files: dict[str, bytes], mode: str = "w") -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode=mode) as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return made.getvalue()
+
+
+TRAIN = {s: {f"{s}_{k}.JPEG": jpeg(10 * i + k) for k in range(3 + i)} for i, s in enumerate(SYNSETS)}
+VAL = {f"ILSVRC2012_val_{k + 1:08}.JPEG": jpeg(100 + k) for k in range(len(TRUTH))}
+
+
+def devkit() -> bytes:
+    # As the real one: numbers that are not the order of the synsets, and internal nodes behind the classes.
+    rows = [(n, s) for n, s in ((3, SYNSETS[0]), (1, SYNSETS[1]), (2, SYNSETS[2]), (4, "n00001740"))]
+    table = np.zeros((4, 1), [("ILSVRC2012_ID", object), ("WNID", object)])
+    for index, row in enumerate(rows):
+        table[index, 0] = row
+    meta = io.BytesIO()
+    savemat(meta, {"synsets": table})
+    number = {SYNSETS[0]: 3, SYNSETS[1]: 1, SYNSETS[2]: 2}
+    text = "\n".join(str(number[SYNSETS[i]]) for i in TRUTH) + "\n"
+    where = "ILSVRC2012_devkit_t12/data/"
+    return tar_of(
+        {where + "meta.mat": meta.getvalue(), where + "ILSVRC2012_validation_ground_truth.txt": text.encode()}, "w:gz"
+    )
+
+
+@pytest.fixture
+def archives(tmp_path):
+    (tmp_path / "train.tar").write_bytes(tar_of({f"{s}.tar": tar_of(files) for s, files in TRAIN.items()}))
+    # Not in the order of their names, as archives may be.
+    (tmp_path / "val.tar").write_bytes(tar_of(dict(sorted(VAL.items(), reverse=True))))
+    (tmp_path / "devkit.tar.gz").write_bytes(devkit())
+    (tmp_path / "truth.txt").write_text("\n".join(SYNSETS[i] for i in TRUTH))
+    rows = [f"{Path(name).stem},{SYNSETS[i]} 1 2 3 4" for name, i in zip(VAL, TRUTH)]
+    (tmp_path / "truth.csv").write_text("\n".join(["ImageId,PredictionString", *reversed(rows)]))
+    return tmp_path
+
+
+def options(archives, **more) -> PrepareOptions:
+    given = {"train": archives / "train.tar", "val": archives / "val.tar", "truth": archives / "devkit.tar.gz"}
+    return PrepareOptions(archives / "out", **{**given, "any_counts": True, **more})
+
+
+def assert_whole(out: Path) -> None:
+    for synset, files in TRAIN.items():
+        assert {p.name: p.read_bytes() for p in (out / "train" / synset).iterdir()} == files
+    for (name, content), label in zip(VAL.items(), TRUTH):
+        assert (out / "val" / SYNSETS[label] / name).read_bytes() == content
+    assert sum(1 for _ in (out / "val").rglob("*.JPEG")) == len(VAL)
+
+
+@pytest.mark.parametrize("truth", ["devkit.tar.gz", "truth.csv", "truth.txt"])
+def test_class_folders_hold_the_archives_bytes(archives, truth):
+    said: list[str] = []
+    assert prepare(options(archives, truth=archives / truth), said.append) == 0
+    assert_whole(archives / "out")
+    assert said[0].startswith("train: 12 images of 3 classes") and said[1].startswith("val: 7 images of 3 classes")
+    train, val = find_splits(archives / "out")
+    assert train.classes == SYNSETS and len(train) == 12 and len(val) == 7
+
+
+def test_it_goes_on_where_it_stopped(archives, monkeypatch):
+    """The archive breaks off in the second class; nothing half is left to be taken for whole."""
+    whole = (archives / "train.tar").read_bytes()
+    (archives / "train.tar").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="train.tar: .*cut off"):
+        prepare(options(archives))
+    assert not (archives / "out" / "val").exists()
+    (archives / "train.tar").write_bytes(whole)
+    prepared = archives / "out" / "train" / SYNSETS[0]
+    before = prepared.stat().st_mtime_ns if prepared.exists() else None
+    half = archives / "out" / "train" / f".{SYNSETS[1]}.part"
+    half.mkdir(parents=True, exist_ok=True)
+    (half / "left over.JPEG").write_bytes(b"x")
+    first = archives / "out" / "val" / SYNSETS[TRUTH[0]] / next(iter(VAL))
+    assert prepare(options(archives)) == 0
+    assert_whole(archives / "out")
+    assert before is None or prepared.stat().st_mtime_ns == before
+    stamp = first.stat().st_mtime_ns
+    assert prepare(options(archives)) == 0 and first.stat().st_mtime_ns == stamp
+    assert not list((archives / "out").rglob("*.part"))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_smaller_images(archives, workers):
+    broken = {"a.JPEG": jpeg(1, (200, 100)), "b.JPEG": jpeg(2, (60, 40)), "c.JPEG": b"no image"}
+    (archives / "train.tar").write_bytes(tar_of({f"{SYNSETS[0]}.tar": tar_of(broken)}))
+    said: list[str] = []
+    prepare(options(archives, val=None, short_side=50, workers=workers), said.append)
+    folder = archives / "out" / "train" / SYNSETS[0]
+    with Image.open(folder / "a.JPEG") as image:
+        assert image.size == (100, 50)
+    plain = io.BytesIO()
+    with Image.open(io.BytesIO(broken["a.JPEG"])) as image:
+        image.resize((100, 50), Image.Resampling.BICUBIC).save(plain, "JPEG", quality=90)
+    assert (folder / "a.JPEG").read_bytes() == plain.getvalue()
+    assert (folder / "b.JPEG").read_bytes() == broken["b.JPEG"] and (folder / "c.JPEG").read_bytes() == b"no image"
+    assert said[1] == "train: 1 images do not decode and were copied as they are (first: c.JPEG)"
+    with pytest.raises(ValueError, match="has images 'shorter side 50, JPEG quality 90', now they would"):
+        prepare(options(archives))
+
+
+def test_names_in_an_archive_lead_nowhere_else(archives):
+    (archives / "train.tar").write_bytes(tar_of({"../../up.tar": tar_of({"../../../outside.JPEG": jpeg(0)})}))
+    prepare(options(archives, val=None))
+    assert (archives / "out" / "train" / "up" / "outside.JPEG").is_file()
+    assert not list(archives.glob("*.JPEG"))
+
+
+def test_what_is_wrong_is_one_sentence(archives):
+    def said(**more) -> str:
+        with pytest.raises(ValueError) as caught:
+            prepare(options(archives, **more), lambda _: None)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "give --train" in said(train=None, val=None)
+    assert "--truth says their classes" in said(train=None, truth=None)
+    assert "--short-side 8: at least 32" in said(short_side=8)
+    assert "none.tar: not readable as an archive" in said(train=archives / "none.tar")
+    assert "holds no tar files, one a class" in said(train=archives / "val.tar")
+    (archives / "truth.txt").write_text("n01440764 1\n")
+    assert "'n01440764 1' stands where a line has one synset" in said(train=None, truth=archives / "truth.txt")
+    (archives / "truth.txt").write_text("n01440764\n")
+    assert "7 images, but the truth is of 1" in said(train=None, truth=archives / "truth.txt")
+    (archives / "truth.csv").write_text("a,b\n")
+    assert "no columns ImageId and PredictionString" in said(train=None, truth=archives / "truth.csv")
+    (archives / "kit.tar.gz").write_bytes(tar_of({"meta.mat": b""}, "w:gz"))
+    with pytest.raises(ValueError, match="holds no ILSVRC2012_validation_ground_truth.txt"):
+        read_truth(archives / "kit.tar.gz")
+
+
+def test_other_counts_than_imagenets_are_told(archives, monkeypatch, capsys):
+    words = ["--train", str(archives / "train.tar"), "--output", str(archives / "out")]
+    codes = []
+    for more in ([], ["--any-counts"]):
+        monkeypatch.setattr(sys, "argv", [str(TOOL), *words, *more])
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(str(TOOL), run_name="__main__")
+        codes.append(left.value.code)
+    assert codes == [1, 0]
+    assert capsys.readouterr().out.count("error: train: ILSVRC2012 has 1,281,167 images of 1,000 classes") == 1

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from resnet_backbone.evaluation.json_files import is_side
 from resnet_backbone.evaluation.truth import GroundTruth
 from resnet_backbone.evaluation.voc import Bools, Floats, Ints, VocDetections, VocTruth, evaluate_voc
 
@@ -107,7 +108,7 @@ def make_case(truth: GroundTruth, found: VocDetections) -> Case:
     """Images with objects are looked at, spread evenly over the data set."""
     images = truth.coco["images"]
     places = {image["id"]: n for n, image in enumerate(images)}
-    sizes = [[image.get("width") or np.nan, image.get("height") or np.nan] for image in images]
+    sizes = [[image.get(s) if is_side(image.get(s)) else np.nan for s in ("width", "height")] for image in images]
     voc = truth.as_voc()
     truth_images = np.array([places[i] for i in voc.images], np.int64)
     with_objects = np.unique(truth_images)

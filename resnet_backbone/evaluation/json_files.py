@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gc
 import json
-import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+FLOAT_MAX = sys.float_info.max
 
 
 def read_json(file: Path) -> Any:
@@ -36,8 +40,15 @@ def parse_json(content: bytes) -> Any:
 
 
 def is_number(value: Any) -> bool:
-    """A finite number; JSON's true and false are none, though Python takes them for 1 and 0."""
-    return type(value) in (int, float) and math.isfinite(value)
+    """A finite number that fits a float; JSON's true and false are none, though Python takes them for 1 and 0."""
+    return type(value) in (int, float) and -FLOAT_MAX <= value <= FLOAT_MAX
+
+
+def is_side(value: Any) -> bool:
+    """Pixels of an image's height or width: a whole number above 0, perhaps written as 480.0."""
+    # numpy's whole numbers, which records of Detectron2 may hold, are as good.
+    number = isinstance(value, (int, float, np.integer)) and not isinstance(value, bool)
+    return number and bool(0 < value < 2**31 and value == int(value))
 
 
 def is_box(value: Any) -> bool:

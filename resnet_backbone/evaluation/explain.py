@@ -12,6 +12,7 @@ import numpy as np
 
 from resnet_backbone.evaluation.box_readings import box_readings
 from resnet_backbone.evaluation.case import LOW, TIMES, Case, make_case, mean_of
+from resnet_backbone.evaluation.class_ids import some
 from resnet_backbone.evaluation.class_readings import class_findings
 from resnet_backbone.evaluation.truth import GroundTruth
 from resnet_backbone.evaluation.voc import Floats, VocDetections
@@ -41,7 +42,7 @@ def explain(truth: GroundTruth, found: VocDetections, *, model_classes: Sequence
     values = case.ap50()
     if mean_of(values) < LOW and model_classes and tuple(model_classes) != truth.classes:
         lines.append(
-            f"the model's classes are {_some(model_classes)}, the data's {_some(truth.classes)}: evaluate on data with "
+            f"the model's classes are {some(model_classes)}, the data's {some(truth.classes)}: evaluate on data with "
             "the model's classes in the model's order (DATA.CLASSES names and orders them)"
         )
     about_classes = class_findings(case, values)
@@ -65,7 +66,7 @@ def _without_objects(truth: GroundTruth, case: Case) -> tuple[list[str], bool]:
     lines = []
     if empty:
         lines.append(
-            f"AP nan: {len(empty)} of the {len(asked)} classes have no object to be found here ({_some(empty)}); they "
+            f"AP nan: {len(empty)} of the {len(asked)} classes have no object to be found here ({some(empty)}); they "
             "are no part of any mean"
         )
     return lines, True
@@ -76,7 +77,7 @@ def _silent(case: Case, values: Floats) -> list[str]:
     if not names:
         return []
     return [
-        f"AP 0: there are no detections of {_some(names)}; are they in the training data, in number and by this name?"
+        f"AP 0: there are no detections of {some(names)}; are they in the training data, in number and by this name?"
     ]
 
 
@@ -120,7 +121,3 @@ def _nothing_found(case: Case, now: float) -> list[str]:
     if now < 1 and case.of_one_class().mean() < LOW:
         return [f"{head}; look at the pictures, and whether the detector was trained on such data, and long enough"]
     return []
-
-
-def _some(names: Sequence[str], limit: int = 6) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

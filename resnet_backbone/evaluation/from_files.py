@@ -12,6 +12,7 @@ from tabulate import tabulate
 
 from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.engine.guard import guarded
+from resnet_backbone.evaluation.class_ids import find_class_ids, how_read, is_json
 from resnet_backbone.evaluation.coco import METRICS, CocoResult, evaluate_coco
 from resnet_backbone.evaluation.coco_backends import IouType
 from resnet_backbone.evaluation.explain import explain
@@ -33,6 +34,8 @@ class EvaluateOptions:
         iou_type: "auto" measures boxes and masks as far as both files have them.
         voc_rounding: see `evaluate_voc`.
         json: where to write the numbers.
+        classes: of a folder in VOC's layout, in the order of the results' category ids from 1; empty takes what
+            stands beside the results, else VOC's or the folder's own.
     """
 
     results: Path
@@ -41,6 +44,7 @@ class EvaluateOptions:
     iou_type: What = "auto"
     voc_rounding: Rounding = "none"
     json: Path | None = None
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Evaluation:
     Attributes:
         coco: by "bbox" and "segm", as far as measured.
         voc: the same, at an overlap of 0.5.
-        remarks: one line each.
+        remarks: one line each; what was left out in reading comes first.
     """
 
     coco: dict[IouType, CocoResult]
@@ -75,7 +79,8 @@ def start(options: EvaluateOptions) -> int:
 
 
 def _run(options: EvaluateOptions) -> int:
-    truth = read_truth(options.annotations, options.split)
+    class_ids = find_class_ids(options.results, options.annotations, options.classes)
+    truth = read_truth(options.annotations, options.split, class_ids)
     found = read_found(options.results, truth)
     if not truth.annotated:
         raise ValueError(
@@ -84,6 +89,8 @@ def _run(options: EvaluateOptions) -> int:
         )
     evaluation = evaluate_files(truth, found, options.iou_type, options.voc_rounding)
     print(f"{len(found.results)} detections, {len(truth.coco['images'])} images, {len(truth.classes)} classes")
+    if options.annotations.is_dir() and is_json(options.results):
+        print(how_read(class_ids, truth.category_ids, truth.classes))
     print(report(evaluation))
     if options.json is not None:
         plain = {
@@ -103,7 +110,7 @@ def evaluate_files(truth: GroundTruth, found: Found, what: What = "auto", roundi
     kinds = _kinds(truth, found, what)
     coco = {kind: evaluate_coco(truth.coco, found.results, kind) for kind in kinds}
     voc = {kind: _voc(truth, found, kind, rounding) for kind in kinds}
-    return Evaluation(coco, voc, explain(truth, found.voc))
+    return Evaluation(coco, voc, [*truth.notes, *explain(truth, found.voc)])
 
 
 def _voc(truth: GroundTruth, found: Found, kind: IouType, rounding: Rounding) -> VocResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from resnet_backbone.evaluation.class_ids import ClassIds, some
 from resnet_backbone.evaluation.coco import object_masks
 from resnet_backbone.evaluation.coco_backends import IouType
 from resnet_backbone.evaluation.json_files import is_box, is_mask, is_number, read_json
@@ -32,12 +34,14 @@ class GroundTruth:
         classes: names by class index.
         category_ids: COCO's id of every class index.
         annotated: False where only images are known, as in COCO's test sets.
+        notes: what was left out in reading them, one line each.
     """
 
     coco: dict[str, Any]
     classes: tuple[str, ...]
     category_ids: tuple[int, ...]
     annotated: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def has_masks(self) -> bool:
@@ -66,19 +70,20 @@ class GroundTruth:
         )
 
 
-def read_truth(path: Path, split: str = "") -> GroundTruth:
+def read_truth(path: Path, split: str = "", class_ids: ClassIds | None = None) -> GroundTruth:
     """Ground truth of a COCO JSON file, or of a folder in VOC's layout; its images are not looked at.
 
     Args:
         path: the file or the folder.
         split: of a folder, the file ImageSets/Main/<split>.txt; empty takes every annotation where there are no
             such files.
+        class_ids: of a folder, the classes to look for and their ids; see `read_voc_truth`.
 
     Raises:
         ValueError: one sentence with file, value and remedy for whatever cannot be read.
     """
     if path.is_dir():
-        return read_voc_truth(path, split)
+        return read_voc_truth(path, split, class_ids)
     if split:
         raise ValueError(f"--split {split}: {path} is no folder in VOC's layout; a COCO file is taken whole")
     return read_coco_truth(path)
@@ -125,11 +130,12 @@ def _check_annotation(one: Any, where: str) -> None:
         raise ValueError(f"{where} has a segmentation that is neither polygons nor run lengths with their size")
 
 
-def read_voc_truth(root: Path, split: str = "") -> GroundTruth:
+def read_voc_truth(root: Path, split: str = "", class_ids: ClassIds | None = None) -> GroundTruth:
     """Ground truth of a folder in VOC's layout: Annotations, and ImageSets/Main with the splits.
 
-    The classes are VOC's twenty where the split has no others, else all of the folder's in alphabetical order;
-    their ids count from 1.
+    Where no `class_ids` are given, the classes are VOC's twenty if the folder, whatever the split, has no others,
+    else all that it has in alphabetical order; their ids count from 1. Where they are given, objects of other
+    classes are left out.
 
     Raises:
         ValueError: a folder or split that is not there, annotations that are missing or unreadable.
@@ -151,12 +157,12 @@ def read_voc_truth(root: Path, split: str = "") -> GroundTruth:
             f"{missing[0]}); add the files or take the names out of the split"
         )
     read = {} if missing else {i: read_annotation(root / "Annotations" / f"{i}.xml") for i in ids}
-    names = {one.name for annotation in read.values() for one in annotation.objects}
-    if not names <= set(VOC_CLASSES):
+    if class_ids is None:
         rest = (read_annotation(root / "Annotations" / f"{i}.xml") for i in there if i not in read)
-        names |= {one.name for annotation in rest for one in annotation.objects}
-    classes = VOC_CLASSES if names <= set(VOC_CLASSES) else tuple(sorted(names))
-    return _voc_truth(ids, read, classes)
+        names = {one.name for annotation in (*read.values(), *rest) for one in annotation.objects}
+        classes = VOC_CLASSES if names <= set(VOC_CLASSES) else tuple(sorted(names))
+        class_ids = ClassIds(dict(enumerate(classes, 1)), "")
+    return _voc_truth(ids, read, class_ids)
 
 
 def read_split(root: Path, split: str, annotated: Sequence[str]) -> list[str]:
@@ -178,19 +184,26 @@ def read_split(root: Path, split: str, annotated: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(line if line in known else line.split()[0] for line in lines if line))
 
 
-def _voc_truth(ids: Sequence[str], read: Mapping[str, VocAnnotation], classes: tuple[str, ...]) -> GroundTruth:
+def _voc_truth(ids: Sequence[str], read: Mapping[str, VocAnnotation], class_ids: ClassIds) -> GroundTruth:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
+    by_name = {name: category for category, name in class_ids.names.items()}
+    others: Counter[str] = Counter()
     for image in ids:
         height, width = (read[image].size if image in read else None) or (None, None)
         images.append({"id": image, "file_name": f"{image}.jpg", "height": height, "width": width})
         for one in read[image].objects if image in read else ():
+            if one.name not in by_name:
+                others[one.name] += 1
+                continue
             x0, y0, x1, y1 = one.box
             annotations.append({
-                "id": len(annotations) + 1, "image_id": image, "category_id": classes.index(one.name) + 1,
+                "id": len(annotations) + 1, "image_id": image, "category_id": by_name[one.name],
                 "bbox": [x0, y0, x1 - x0, y1 - y0], "difficult": one.difficult,
             })  # fmt: skip
-    category_ids = tuple(range(1, len(classes) + 1))
-    categories = [{"id": i, "name": name} for i, name in zip(category_ids, classes)]
+    categories = [{"id": i, "name": name} for i, name in class_ids.names.items()]
     content = {"images": images, "categories": categories, "annotations": annotations if read else None}
-    return GroundTruth(content, classes, category_ids, bool(read))
+    notes = (f"{others.total()} objects of classes that {class_ids.source} does not name left out: {some(others)}",)
+    return GroundTruth(
+        content, tuple(class_ids.names.values()), tuple(class_ids.names), bool(read), notes if others else ()
+    )

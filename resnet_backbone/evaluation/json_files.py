@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +53,3 @@ def is_side(value: Any) -> bool:
 def is_box(value: Any) -> bool:
     """Four finite numbers."""
     return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
-
-
-def is_mask(value: Any) -> bool:
-    """COCO's polygons, or run lengths, plain or compressed, with their size."""
-    if isinstance(value, Mapping):
-        size, counts = value.get("size"), value.get("counts")
-        if not isinstance(size, list) or len(size) != 2 or not all(type(n) is int and n > 0 for n in size):
-            return False
-        if isinstance(counts, list):
-            return all(type(n) is int and n >= 0 for n in counts) and sum(counts) == size[0] * size[1]
-        return isinstance(counts, str)
-    return isinstance(value, list) and all(isinstance(p, list) and all(map(is_number, p)) for p in value)

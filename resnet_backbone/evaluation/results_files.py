@@ -13,7 +13,8 @@ from pycocotools import mask as masks
 
 from resnet_backbone.evaluation.coco import to_rle
 from resnet_backbone.evaluation.ids import category_remedy, image_remedy
-from resnet_backbone.evaluation.json_files import is_box, is_mask, is_number, read_json
+from resnet_backbone.evaluation.json_files import is_box, is_number, read_json
+from resnet_backbone.evaluation.rle import check_mask
 from resnet_backbone.evaluation.truth import GroundTruth
 from resnet_backbone.evaluation.voc import VocDetections
 from resnet_backbone.evaluation.voc_files import VocLine, file_name, read_class_file
@@ -84,8 +85,8 @@ def _check_result(one: Any, where: str) -> None:
         raise ValueError(f"{where} has the score {one['score']!r:.40} and not a number")
     if one.get("bbox") and not is_box(one["bbox"]):
         raise ValueError(f"{where} has the bbox {one['bbox']!r:.60} and not four numbers (x, y, width, height)")
-    if one.get("segmentation") and not is_mask(one["segmentation"]):
-        raise ValueError(f"{where} has a segmentation that is neither polygons nor run lengths with their size")
+    if one.get("segmentation"):
+        check_mask(one["segmentation"], where)
 
 
 def _check_ids(file: Path, results: Sequence[Result], truth: GroundTruth) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 from resnet_backbone.evaluation.class_ids import ClassIds, some
 from resnet_backbone.evaluation.coco import object_masks
 from resnet_backbone.evaluation.coco_backends import IouType
-from resnet_backbone.evaluation.json_files import is_box, is_mask, is_number, read_json
+from resnet_backbone.evaluation.json_files import is_box, is_number, read_json
+from resnet_backbone.evaluation.rle import check_mask
 from resnet_backbone.evaluation.voc import VocTruth
 from resnet_backbone.evaluation.voc_xml import VocAnnotation, read_annotation
 
@@ -126,8 +127,8 @@ def _check_annotation(one: Any, where: str) -> None:
         raise ValueError(f"{where} has the bbox {one.get('bbox')!r:.60} and not four numbers (x, y, width, height)")
     if one.get("area") is not None and not is_number(one["area"]):
         raise ValueError(f"{where} has the area {one['area']!r:.40} and not a number")
-    if one.get("segmentation") and not is_mask(one["segmentation"]):
-        raise ValueError(f"{where} has a segmentation that is neither polygons nor run lengths with their size")
+    if one.get("segmentation"):
+        check_mask(one["segmentation"], where)
 
 
 def read_voc_truth(root: Path, split: str = "", class_ids: ClassIds | None = None) -> GroundTruth:

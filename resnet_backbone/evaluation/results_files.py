@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from resnet_backbone.evaluation.json_files import is_box, is_number, read_json
 from resnet_backbone.evaluation.rle import check_mask
 from resnet_backbone.evaluation.truth import GroundTruth
 from resnet_backbone.evaluation.voc import VocDetections
-from resnet_backbone.evaluation.voc_files import VocLine, file_name, read_class_file
+from resnet_backbone.evaluation.voc_results import read_class_files
 
 Result = dict[str, Any]
 
@@ -143,43 +142,8 @@ def _box(one: Result, size: tuple[int | None, int | None]) -> list[float]:
 
 
 def _of_class_files(files: Sequence[Path], truth: GroundTruth) -> Found:
-    """The order of classes is the truth's, so that it does not depend on the files' names."""
-    images = {str(image["id"]): image["id"] for image in truth.coco["images"]}
-    by_name = {Path(str(i["file_name"])).stem: i["id"] for i in truth.coco["images"] if i.get("file_name")}
-    lines: list[tuple[int, VocLine]] = []
-    of_class: dict[int, Path] = {}
-    for index, file in sorted((_class_of(file, truth.classes), file) for file in files):
-        if of_class.setdefault(index, file) != file:
-            raise ValueError(
-                f"{file}: {of_class[index]} is of the same class, {truth.classes[index]!r}; give a folder with the "
-                "files of one split"
-            )
-        lines += [(index, line) for line in read_class_file(file)]
-    ids = [images.get(line.image, by_name.get(line.image)) for _, line in lines]
-    for (index, line), identity in zip(lines, ids):
-        if identity is None:
-            raise ValueError(
-                f"{line.where} (class {truth.classes[index]!r}): image {line.image!r} is not among the annotated "
-                f"ones; {image_remedy([one.image for _, one in lines], truth)}"
-            )
-    voc = VocDetections(
-        ids,
-        np.array([index for index, _ in lines], np.int64),
-        np.array([line.box for _, line in lines], np.float64).reshape(-1, 4),
-        np.array([line.score for _, line in lines], np.float64),
-    )
-    return Found(_results_of(voc, truth), voc, has_boxes=True, has_masks=not lines)
-
-
-def _class_of(file: Path, classes: Sequence[str]) -> int:
-    """The class whose name ends the file's; of "bed" and "sun_bed" the longer one."""
-    fitting = [n for n, name in enumerate(classes) if f"_{file.name}".endswith(f"_{file_name(name)}.txt")]
-    if not fitting:
-        said = file.stem.split("_")[-1]
-        near = difflib.get_close_matches(said, classes, 1)
-        remedy = f"did you mean {near[0]!r}?" if near else f"the classes there are {', '.join(classes[:20])}"
-        raise ValueError(f"{file}: its name ends in no class of the annotations; {remedy}")
-    return max(fitting, key=lambda n: len(classes[n]))
+    voc = read_class_files(files, truth)
+    return Found(_results_of(voc, truth), voc, has_boxes=True, has_masks=not len(voc.scores))
 
 
 def _results_of(voc: VocDetections, truth: GroundTruth) -> list[Result]:

@@ -142,3 +142,10 @@ def test_what_is_refused(cars: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         assert start(EvaluateOptions(file, cars, "val")) == 1
         assert said in capsys.readouterr().err
     assert start(EvaluateOptions(file, coco)) == 0  # its ids are its own
+
+
+def test_whole_numbers_for_names_with_zeros(cars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps([{**r, "image_id": int(r["image_id"])} for r in results_of({"car": 7, "person": 15})]))
+    assert start(EvaluateOptions(file, cars, "val")) == 1
+    assert "the annotations' image ids are texts, as '0003': write them so" in capsys.readouterr().err

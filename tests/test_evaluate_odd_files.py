@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -74,3 +75,43 @@ def test_files_without_sizes_of_images(made: Any, tmp_path: Path, size: dict[str
     truth["images"] = [{**i, **size} for i in without(truth["images"], "height", "width")]
     boxes = {**truth, "annotations": without(truth["annotations"], "segmentation")}
     assert evaluated(tmp_path, boxes, without(results, "segmentation"))["bbox"] == expected["bbox"]
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "said"),
+    [
+        ("image_id", str, "are left out, since the file has no image of their image_id (first: '100'); the ids of its "
+         "images are whole numbers, as 100"),
+        ("image_id", lambda i: i + 1000, "has no image of their image_id (first: 1100)"),
+        ("category_id", str, "since the file has no category of their category_id (first: '"),
+        ("category_id", lambda c: 5, "since the file has no category of their category_id (first: 5)"),
+    ],
+)  # fmt: skip
+def test_annotations_of_nothing_are_counted(made: Any, tmp_path: Path, key: str, change: Any, said: str) -> None:
+    truth, results = made
+    some, count = copy.deepcopy(truth), len(truth["annotations"])
+    for one in some["annotations"][::2]:
+        one[key] = change(one[key])
+    numbers = evaluated(tmp_path, some, results)
+    assert numbers["remarks"][0].startswith(f"{(count + 1) // 2} of {count} annotations are left out")
+    assert said in numbers["remarks"][0]
+    kept = {**truth, "annotations": truth["annotations"][1::2]}
+    expected = plainly(kept, results, "bbox").stats
+    assert numbers["bbox"]["AP"] == pytest.approx(100 * expected[0], rel=1e-12)
+    for one in some["annotations"]:
+        one[key] = change(one[key])
+    remarks = evaluated(tmp_path, some, results)["remarks"]
+    assert remarks[1:] == ["AP nan: no annotation is of an image and of a category that the annotations have"]
+
+
+@pytest.mark.parametrize("key", ["iscrowd", "difficult"])
+def test_flags_are_0_or_1(made: Any, tmp_path: Path, key: str, capsys: Any) -> None:
+    truth, results = made
+    expected = evaluated(tmp_path, truth, results)
+    for value in (0, False, None, 0.0):
+        truth["annotations"] = [{**a, key: value} for a in truth["annotations"]]
+        assert evaluated(tmp_path, truth, results) == expected
+    for value in ("0", "false", [0], 2):
+        truth["annotations"][3][key] = value
+        error = refused(tmp_path, truth, results, capsys)
+        assert f"truth.json: annotation 3 has the {key} {value!r} and not 0 or 1; correct it" in error

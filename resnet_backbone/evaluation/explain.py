@@ -58,6 +58,8 @@ def _without_objects(truth: GroundTruth, case: Case) -> tuple[list[str], bool]:
     voc = truth.as_voc()
     there = np.bincount(np.asarray(voc.classes, np.int64), minlength=len(case.names))
     asked = np.bincount(np.asarray(voc.classes, np.int64)[~np.asarray(voc.difficult, bool)], minlength=len(case.names))
+    if not there.sum() and truth.coco.get("annotations"):
+        return ["AP nan: no annotation is of an image and of a category that the annotations have"], False
     if not there.sum():
         return ["AP nan: the annotations have no objects, so there is nothing to measure; annotate some"], False
     if not asked.sum():

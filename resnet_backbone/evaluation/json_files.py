@@ -53,3 +53,8 @@ def is_side(value: Any) -> bool:
 def is_box(value: Any) -> bool:
     """Four finite numbers."""
     return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
+
+
+def kind_of(identity: Any) -> str:
+    """What ids of its kind are called."""
+    return "whole numbers" if isinstance(identity, int) else "texts"

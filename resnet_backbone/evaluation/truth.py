@@ -14,7 +14,7 @@ import numpy as np
 from resnet_backbone.evaluation.class_ids import ClassIds, some
 from resnet_backbone.evaluation.coco import object_masks
 from resnet_backbone.evaluation.coco_backends import IouType
-from resnet_backbone.evaluation.json_files import is_box, is_number, read_json
+from resnet_backbone.evaluation.json_files import is_box, is_number, kind_of, read_json
 from resnet_backbone.evaluation.rle import check_mask
 from resnet_backbone.evaluation.voc import VocTruth
 from resnet_backbone.evaluation.voc_xml import VocAnnotation, read_annotation
@@ -113,10 +113,29 @@ def read_coco_truth(file: Path) -> GroundTruth:
         raise ValueError(f"{file}: its annotations are no list; export it again")
     for number, one in enumerate(annotations or ()):
         _check_annotation(one, f"{file}: annotation {number}")
+    notes = [note for key in ("image", "category") for note in _strays(content, key)]
     categories = sorted(content["categories"], key=lambda c: c["id"])
     names = [str(c.get("name", c["id"])) for c in categories]
     once = [n if names.count(n) == 1 else f"{n} (id {c['id']})" for n, c in zip(names, categories)]
-    return GroundTruth(content, tuple(once), tuple(c["id"] for c in categories), annotations is not None)
+    category_ids = tuple(c["id"] for c in categories)
+    return GroundTruth(content, tuple(once), category_ids, annotations is not None, tuple(notes))
+
+
+def _strays(content: Mapping[str, Any], key: str) -> list[str]:
+    """One line on annotations of no image or of no category, which pycocotools leaves out without a word."""
+    annotations = content.get("annotations") or ()
+    known = [one["id"] for one in content["images" if key == "image" else "categories"]]
+    there = set(known)
+    stray = [one for one in annotations if one[f"{key}_id"] not in there]
+    if not stray:
+        return []
+    first = stray[0][f"{key}_id"]
+    kinds = f"; the ids of its {'images' if key == 'image' else 'categories'} are {kind_of(known[0])}, as {known[0]!r}"
+    other = kinds if known and type(first) is not type(known[0]) else ""
+    return [
+        f"{len(stray)} of {len(annotations)} annotations are left out, since the file has no {key} of their {key}_id "
+        f"(first: {first!r}){other}"
+    ]
 
 
 def _check_annotation(one: Any, where: str) -> None:
@@ -125,6 +144,9 @@ def _check_annotation(one: Any, where: str) -> None:
         raise ValueError(f"{where} has no image_id or no category_id: {one!r:.60}")
     if not is_box(one.get("bbox")):
         raise ValueError(f"{where} has the bbox {one.get('bbox')!r:.60} and not four numbers (x, y, width, height)")
+    for key in ("iscrowd", "difficult"):
+        if one.get(key) not in (0, 1, None):
+            raise ValueError(f"{where} has the {key} {one[key]!r:.40} and not 0 or 1; correct it")
     if one.get("area") is not None and not is_number(one["area"]):
         raise ValueError(f"{where} has the area {one['area']!r:.40} and not a number")
     if one.get("segmentation"):

@@ -115,3 +115,31 @@ def test_flags_are_0_or_1(made: Any, tmp_path: Path, key: str, capsys: Any) -> N
         truth["annotations"][3][key] = value
         error = refused(tmp_path, truth, results, capsys)
         assert f"truth.json: annotation 3 has the {key} {value!r} and not 0 or 1; correct it" in error
+
+
+def test_whole_ids_written_with_a_point_are_whole(made: Any, tmp_path: Path, capsys: Any) -> None:
+    truth, results = made
+    expected = evaluated(tmp_path, truth, results)
+    for one in results:
+        one["image_id"], one["category_id"] = float(one["image_id"]), float(one["category_id"])
+    assert evaluated(tmp_path, truth, results) == expected
+    results[2]["image_id"] = 10.5
+    assert "detection 2 has the image_id 10.5, which is neither whole number nor text" in refused(
+        tmp_path, truth, results, capsys
+    )
+
+
+def test_numbers_beyond_floats_are_refused(made: Any, tmp_path: Path, capsys: Any) -> None:
+    truth, results = made
+    for key, value in (("score", 10**400), ("bbox", [10**400, 1, 1, 1])):
+        broken = [*results[:3], {**results[3], key: value}]
+        assert f"detection 3 has the {key} " in refused(tmp_path, truth, broken, capsys)
+    truth["annotations"][1]["area"] = -(10**400)
+    assert "annotation 1 has the area -1000" in refused(tmp_path, truth, results, capsys)
+
+
+def test_detections_wrapped_as_annotations(made: Any, tmp_path: Path, capsys: Any) -> None:
+    truth, results = made
+    for wrapped in ({"images": truth["images"], "annotations": results}, {"annotations": results}):
+        error = refused(tmp_path, truth, wrapped, capsys)
+        assert "results.json: holds its detections under 'annotations'; export that list alone" in error

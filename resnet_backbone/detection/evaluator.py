@@ -25,6 +25,7 @@ from resnet_backbone.evaluation.class_ids import write_class_ids
 from resnet_backbone.evaluation.coco import CocoResult, evaluate_coco
 from resnet_backbone.evaluation.coco_backends import Backend, IouType, choose_backend, with_version
 from resnet_backbone.evaluation.explain import explain
+from resnet_backbone.evaluation.mask_findings import mask_findings
 from resnet_backbone.evaluation.truth import GroundTruth
 from resnet_backbone.evaluation.voc import Rounding, VocDetections, VocResult, evaluate_voc
 
@@ -133,7 +134,10 @@ class DetectionEvaluator(DatasetEvaluator):
         scored = self._scored(results, voc)
         for task, numbers in scored.items():
             logger.info("%s on %s:\n%s", task, self.dataset_name, _table(numbers))
-        for line in explain(self._truth, voc, model_classes=self._model_classes):
+        lines = explain(self._truth, voc, model_classes=self._model_classes)
+        if "voc-segm" in scored:
+            lines += mask_findings(voc, scored["voc"]["AP50"], scored["voc-segm"]["AP50"])
+        for line in lines:
             logger.warning("%s: %s", self.dataset_name, line)
         return scored
 

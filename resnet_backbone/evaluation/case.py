@@ -83,7 +83,7 @@ class Case:
             objects = np.flatnonzero(self.truth_images == image)
             mine = by_image[starts[image] : starts[image + 1]]
             mine = mine[np.argsort(self.scores[mine], kind="stable")]
-            overlap = _overlaps(self.boxes[mine], self.truth_boxes[objects])
+            overlap = overlaps(self.boxes[mine], self.truth_boxes[objects])
             best = overlap.argmax(axis=1)
             hit = overlap.max(axis=1) >= 0.5
             pairs |= zip(objects[best[hit]].tolist(), mine[hit].tolist())  # the best-scored are last, and stay
@@ -131,7 +131,7 @@ def make_case(truth: GroundTruth, found: VocDetections) -> Case:
     )
 
 
-def _overlaps(found: Floats, objects: Floats) -> Floats:
+def overlaps(found: Floats, objects: Floats) -> Floats:
     """D,G: intersection over union of boxes XYXY."""
     low = np.maximum(found[:, None, :2], objects[None, :, :2])
     high = np.minimum(found[:, None, 2:], objects[None, :, 2:])

@@ -185,6 +185,15 @@ def _given(detection: Mapping[str, Any], key: str) -> bool:
     return value is not None and not (isinstance(value, list) and not value)
 
 
+def has_mask(segmentation: Any) -> bool:
+    """Whether COCO's polygons or run lengths are a mask: a polygon of less than three points is none."""
+    return bool(segmentation) and (isinstance(segmentation, Mapping) or any(map(_is_polygon, segmentation)))
+
+
+def _is_polygon(polygon: Sequence[float]) -> bool:
+    return len(polygon) >= 6 and len(polygon) % 2 == 0
+
+
 def to_rle(segmentation: Any, height: Any, width: Any) -> Rle | None:
     """One compressed run-length mask of COCO's polygons or run lengths; None where there is no mask.
 
@@ -197,7 +206,7 @@ def to_rle(segmentation: Any, height: Any, width: Any) -> Rle | None:
         if isinstance(segmentation["counts"], list):
             return masks.frPyObjects(dict(segmentation), *segmentation["size"])
         return dict(segmentation)
-    polygons = [polygon for polygon in segmentation if len(polygon) >= 6 and len(polygon) % 2 == 0]
+    polygons = [polygon for polygon in segmentation if _is_polygon(polygon)]
     if not polygons:
         return None
     if height is None or width is None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as masks
 
 from resnet_backbone.evaluation.class_ids import ClassIds, some
-from resnet_backbone.evaluation.coco import object_masks
+from resnet_backbone.evaluation.coco import has_mask, object_masks, to_rle
 from resnet_backbone.evaluation.coco_backends import IouType
 from resnet_backbone.evaluation.json_files import is_box, is_number, kind_of, read_json
 from resnet_backbone.evaluation.rle import check_mask
@@ -47,7 +48,7 @@ class GroundTruth:
     @property
     def has_masks(self) -> bool:
         """Whether any object has a mask."""
-        return any(a.get("segmentation") for a in self.coco.get("annotations") or ())
+        return any(has_mask(a.get("segmentation")) for a in self.coco.get("annotations") or ())
 
     def as_voc(self, iou_type: IouType = "bbox") -> VocTruth:
         """The same objects for VOC's metric; crowds count as difficult, and so does a box for want of a mask."""
@@ -57,17 +58,17 @@ class GroundTruth:
         annotations = [a for a in everything if a["category_id"] in indices and a["image_id"] in images]
         boxes = np.array([a["bbox"] for a in annotations], np.float64).reshape(-1, 4)
         difficult = np.array([bool(a.get("difficult") or a.get("iscrowd")) for a in annotations], bool)
-        masks = None
+        rles = None
         if iou_type == "segm":
             sizes = {image["id"]: (image.get("height"), image.get("width")) for image in self.coco["images"]}
-            masks, boxed = object_masks(annotations, [sizes[a["image_id"]] for a in annotations])
+            rles, boxed = object_masks(annotations, [sizes[a["image_id"]] for a in annotations])
             difficult |= boxed
         return VocTruth(
             [a["image_id"] for a in annotations],
             np.array([indices[a["category_id"]] for a in annotations], np.int64),
             np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1),
             difficult,
-            masks,
+            rles,
         )
 
 
@@ -111,8 +112,11 @@ def read_coco_truth(file: Path) -> GroundTruth:
     annotations = content.get("annotations")
     if annotations is not None and not isinstance(annotations, list):
         raise ValueError(f"{file}: its annotations are no list; export it again")
+    sizes = {image["id"]: (image.get("height"), image.get("width")) for image in content["images"]}
     for number, one in enumerate(annotations or ()):
         _check_annotation(one, f"{file}: annotation {number}")
+        if not one.get("bbox") and one["image_id"] in sizes:
+            one["bbox"] = _box_of_mask(one, sizes[one["image_id"]], f"{file}: annotation {number}")
     notes = [note for key in ("image", "category") for note in _strays(content, key)]
     categories = sorted(content["categories"], key=lambda c: c["id"])
     names = [str(c.get("name", c["id"])) for c in categories]
@@ -142,15 +146,22 @@ def _check_annotation(one: Any, where: str) -> None:
     ids = [type(one.get(key)) for key in ("image_id", "category_id")] if isinstance(one, Mapping) else [None]
     if not all(kind in (int, str) for kind in ids):
         raise ValueError(f"{where} has no image_id or no category_id: {one!r:.60}")
-    if not is_box(one.get("bbox")):
+    if one.get("segmentation"):
+        check_mask(one["segmentation"], where)
+    if not is_box(one.get("bbox")) and (one.get("bbox") or not has_mask(one.get("segmentation"))):
         raise ValueError(f"{where} has the bbox {one.get('bbox')!r:.60} and not four numbers (x, y, width, height)")
     for key in ("iscrowd", "difficult"):
         if one.get(key) not in (0, 1, None):
             raise ValueError(f"{where} has the {key} {one[key]!r:.40} and not 0 or 1; correct it")
     if one.get("area") is not None and not is_number(one["area"]):
         raise ValueError(f"{where} has the area {one['area']!r:.40} and not a number")
-    if one.get("segmentation"):
-        check_mask(one["segmentation"], where)
+
+
+def _box_of_mask(one: Mapping[str, Any], size: tuple[Any, Any], where: str) -> list[float]:
+    try:
+        return [float(v) for v in masks.toBbox(to_rle(one["segmentation"], *size))]
+    except ValueError as error:
+        raise ValueError(f"{where} has no bbox, and {error}") from error
 
 
 def read_voc_truth(root: Path, split: str = "", class_ids: ClassIds | None = None) -> GroundTruth:

@@ -14,6 +14,10 @@ LOW = 10.0
 """Percent: from this AP at 0.5 on a detector is taken for one that works."""
 TIMES = 4.0
 """So many times the AP is what undoing a mistake must give, and at least `LOW`."""
+OBJECTS = 20
+"""To be found, from which on another reading is evidence: on a handful some reading of random boxes looks better."""
+MORE = 5
+"""So many more objects must be found under another reading."""
 SAMPLE = 400
 """Images that are looked at; more would cost time and show the same."""
 
@@ -54,6 +58,15 @@ class Case:
     def mean(self) -> float:
         """Mean AP at 0.5 of the classes with objects; 0 where there are none."""
         return mean_of(self.ap50())
+
+    def explained_by(self, other: Case) -> bool:
+        """Whether another reading of the same detections finds more objects than chance would."""
+        return len(self.truth_images) >= OBJECTS and other.hits() >= self.hits() + MORE
+
+    def hits(self) -> int:
+        """Objects that are found as what they are: by the best-scored of the detections on them."""
+        detections, objects = self.matches()
+        return int((self.classes[detections] == self.truth_classes[objects]).sum())
 
     def of_one_class(self) -> Case:
         """The same as if all objects were of one class."""

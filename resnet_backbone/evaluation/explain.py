@@ -11,14 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from resnet_backbone.evaluation.box_readings import box_readings
-from resnet_backbone.evaluation.case import LOW, TIMES, Case, make_case, mean_of
+from resnet_backbone.evaluation.case import LOW, OBJECTS, TIMES, Case, make_case, mean_of
 from resnet_backbone.evaluation.class_ids import some
 from resnet_backbone.evaluation.class_readings import class_findings
 from resnet_backbone.evaluation.truth import GroundTruth
 from resnet_backbone.evaluation.voc import Floats, VocDetections
-
-OBJECTS = 20
-"""To be found, from which on boxes that would be right in another format are evidence."""
 
 
 def explain(truth: GroundTruth, found: VocDetections, *, model_classes: Sequence[str] = ()) -> list[str]:
@@ -86,19 +83,21 @@ def _silent(case: Case, values: Floats) -> list[str]:
 def _why_low(case: Case, now: float) -> list[str]:
     """The boxes' format and scale, the images' order, and what is left where none of them explains it."""
     enough = max(LOW, TIMES * now)
-    # On a handful of objects some reading of random boxes always looks better.
     for group in box_readings(case) if len(case.truth_images) >= OBJECTS else ():
         means = [one.mean() for _, one in group]
         if means and max(means) >= enough:
             at = next(n for n, mean in enumerate(means) if mean >= 0.9 * max(means))
-            what, best = group[at][0], means[at]
+            (what, read), best = group[at], means[at]
+            if not case.explained_by(read):
+                continue
             return [
                 f"the boxes are {what}: read so, AP50 is {best:.1f} instead of {now:.1f}; write them as COCO's results "
                 "(x, y, width, height) or VOC's (xmin, ymin, xmax, ymax) in pixels of the original image"
             ]
     for shift in (1, -1):
-        best = case.with_images(shift).mean()
-        if best >= enough:
+        moved = case.with_images(shift)
+        best = moved.mean()
+        if best >= enough and case.explained_by(moved):
             return [
                 f"the detections are one image off: read as those of the {'next' if shift > 0 else 'previous'} image "
                 f"AP50 is {best:.1f} instead of {now:.1f}; write the annotations' image ids, not places in a list"

@@ -157,6 +157,8 @@ MASK = {"size": [60, 40], "counts": [0, 2400]}
         ([{**ONE, "bbox": []}], TRUTH, "detection 0 has no bbox and no segmentation"),
         ([{**ONE, "image_id": "7"}], TRUTH, "image '7' is not in the annotations; "
          "the annotations' image ids are whole numbers, as 7: write them so"),
+        ([{**ONE, "image_id": "007"}], TRUTH, "the annotations' image ids are whole numbers, as 7: write them so"),
+        ([{**ONE, "category_id": "5"}], TRUTH, "the annotations' category ids are whole numbers, as 5: write them so"),
         ([{**ONE, "image_id": "a.jpg"}], TRUTH, "these are file names: write the annotations' image ids ('a.jpg'"),
         ([{**ONE, "image_id": 0}], TRUTH, "they look like places in the list of images"),
         ([ONE, {**ONE, "image_id": 9}], TRUTH, "detection 1: image 9 is not in the annotations; "

@@ -9,12 +9,17 @@ EXAMPLES = """examples:
   python tools/evaluate.py coco_instances_results.json instances_val2017.json
   python tools/evaluate.py results.json instances_val2017.json --iou-type segm --json numbers.json
   python tools/evaluate.py runs/faster_rcnn_R50_voc12/evaluation/voc_2012_val/results VOCdevkit/VOC2012 --split val
+  python tools/evaluate.py theirs.json cars --split val --classes car truck
   python tools/evaluate.py comp4_det_test_cat.txt VOCdevkit/VOC2007 --split test --voc-rounding detectron2
 
 RESULTS is COCO's results JSON (a list of image_id, category_id, score, and bbox or segmentation), one of VOC's text
 files comp4_det_<split>_<class>.txt, or a folder with those. ANNOTATIONS is a COCO JSON file, or a folder in VOC's
 layout, of which Annotations and ImageSets/Main are read; images need not be there. A class without a text file counts
-as not found. In JSON results for a VOC folder, categories count from 1 in alphabetical order.
+as not found.
+
+A VOC folder has no category ids. Those of JSON results are what coco_categories.json beside RESULTS says, which our own
+runs write; --classes says it for results of others, and names the classes to measure. Else they count from 1 in the
+alphabetical order of VOC's twenty classes or, where the folder has others, of all of its classes.
 
 Printed are COCO's twelve numbers, VOC's AP at 0.5 by all points and by 11, both for every class, in percent, and why
 a number is 0 or nan where that can be seen. Detectron2 is not needed.
@@ -31,6 +36,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("results", type=Path, metavar="RESULTS", help="COCO results JSON, or VOC's text files")
     made.add_argument("annotations", type=Path, metavar="ANNOTATIONS", help="COCO JSON file, or VOC folder")
     made.add_argument("--split", default="", metavar="NAME", help="of a VOC folder: ImageSets/Main/NAME.txt")
+    made.add_argument(
+        "--classes", nargs="+", default=(), metavar="NAME", help="of a VOC folder, by rising category id of the results"
+    )
     made.add_argument(
         "--iou-type", choices=("bbox", "segm", "auto"), default="auto", help="default: auto, what both files have"
     )
@@ -50,6 +58,7 @@ def main() -> int:
     options = EvaluateOptions(
         results=arguments.results, annotations=arguments.annotations, split=arguments.split,
         iou_type=arguments.iou_type, voc_rounding=arguments.voc_rounding, json=arguments.json,
+        classes=tuple(arguments.classes),
     )  # fmt: skip
     return start(options)
 

@@ -21,9 +21,11 @@ from tabulate import tabulate
 from resnet_backbone.detection.data.truth import load_ground_truth
 from resnet_backbone.detection.server_files import write_server_files
 from resnet_backbone.engine.atomic import write_atomically
+from resnet_backbone.evaluation.class_ids import write_class_ids
 from resnet_backbone.evaluation.coco import CocoResult, evaluate_coco
 from resnet_backbone.evaluation.coco_backends import Backend, IouType, choose_backend, with_version
 from resnet_backbone.evaluation.explain import explain
+from resnet_backbone.evaluation.mask_findings import mask_findings
 from resnet_backbone.evaluation.truth import GroundTruth
 from resnet_backbone.evaluation.voc import Rounding, VocDetections, VocResult, evaluate_voc
 
@@ -53,8 +55,8 @@ class DetectionEvaluator(DatasetEvaluator):
 
     Args:
         dataset_name: in Detectron2's catalog.
-        output_dir: gets `coco_instances_results.json`, with the category ids of the data set, and for data in
-            VOC's layout the devkit's files in `results`; None writes nothing.
+        output_dir: gets `coco_instances_results.json`, with the category ids of the data set, what these are in
+            `coco_categories.json`, and for data in VOC's layout the devkit's files in `results`; None writes nothing.
         distributed: gathers what all processes found; they all have to call `evaluate`.
         voc_rounding: of "voc", see `evaluate_voc`; masks, which Detectron2 cannot compare so, are never rounded.
         coco_backend: see `evaluate_coco`.
@@ -124,6 +126,7 @@ class DetectionEvaluator(DatasetEvaluator):
         voc = _voc_detections(found, self._image_ids)
         if self._output_dir is not None:
             write_atomically(self._output_dir / RESULTS_FILE, lambda file: _write_json(file, results))
+            write_class_ids(self._output_dir, self._truth.category_ids, self._truth.classes)
             write_server_files(self.dataset_name, self._output_dir, voc, self._truth.classes)
         if not self._truth.annotated:
             logger.info("%s has no annotations: nothing to measure", self.dataset_name)
@@ -131,7 +134,10 @@ class DetectionEvaluator(DatasetEvaluator):
         scored = self._scored(results, voc)
         for task, numbers in scored.items():
             logger.info("%s on %s:\n%s", task, self.dataset_name, _table(numbers))
-        for line in explain(self._truth, voc, model_classes=self._model_classes):
+        lines = explain(self._truth, voc, model_classes=self._model_classes)
+        if "voc-segm" in scored:
+            lines += mask_findings(voc, scored["voc"]["AP50"], scored["voc-segm"]["AP50"])
+        for line in lines:
             logger.warning("%s: %s", self.dataset_name, line)
         return scored
 

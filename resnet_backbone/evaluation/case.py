@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from resnet_backbone.evaluation.json_files import is_side
 from resnet_backbone.evaluation.truth import GroundTruth
 from resnet_backbone.evaluation.voc import Bools, Floats, Ints, VocDetections, VocTruth, evaluate_voc
 
@@ -13,6 +14,10 @@ LOW = 10.0
 """Percent: from this AP at 0.5 on a detector is taken for one that works."""
 TIMES = 4.0
 """So many times the AP is what undoing a mistake must give, and at least `LOW`."""
+OBJECTS = 20
+"""To be found, from which on another reading is evidence: on a handful some reading of random boxes looks better."""
+MORE = 5
+"""So many more objects must be found under another reading."""
 SAMPLE = 400
 """Images that are looked at; more would cost time and show the same."""
 
@@ -54,6 +59,15 @@ class Case:
         """Mean AP at 0.5 of the classes with objects; 0 where there are none."""
         return mean_of(self.ap50())
 
+    def explained_by(self, other: Case) -> bool:
+        """Whether another reading of the same detections finds more objects than chance would."""
+        return len(self.truth_images) >= OBJECTS and other.hits() >= self.hits() + MORE
+
+    def hits(self) -> int:
+        """Objects that are found as what they are: by the best-scored of the detections on them."""
+        detections, objects = self.matches()
+        return int((self.classes[detections] == self.truth_classes[objects]).sum())
+
     def of_one_class(self) -> Case:
         """The same as if all objects were of one class."""
         zeros = (np.zeros_like(self.truth_classes), np.zeros_like(self.classes))
@@ -82,7 +96,7 @@ class Case:
             objects = np.flatnonzero(self.truth_images == image)
             mine = by_image[starts[image] : starts[image + 1]]
             mine = mine[np.argsort(self.scores[mine], kind="stable")]
-            overlap = _overlaps(self.boxes[mine], self.truth_boxes[objects])
+            overlap = overlaps(self.boxes[mine], self.truth_boxes[objects])
             best = overlap.argmax(axis=1)
             hit = overlap.max(axis=1) >= 0.5
             pairs |= zip(objects[best[hit]].tolist(), mine[hit].tolist())  # the best-scored are last, and stay
@@ -107,7 +121,7 @@ def make_case(truth: GroundTruth, found: VocDetections) -> Case:
     """Images with objects are looked at, spread evenly over the data set."""
     images = truth.coco["images"]
     places = {image["id"]: n for n, image in enumerate(images)}
-    sizes = [[image.get("width") or np.nan, image.get("height") or np.nan] for image in images]
+    sizes = [[image.get(s) if is_side(image.get(s)) else np.nan for s in ("width", "height")] for image in images]
     voc = truth.as_voc()
     truth_images = np.array([places[i] for i in voc.images], np.int64)
     with_objects = np.unique(truth_images)
@@ -130,7 +144,7 @@ def make_case(truth: GroundTruth, found: VocDetections) -> Case:
     )
 
 
-def _overlaps(found: Floats, objects: Floats) -> Floats:
+def overlaps(found: Floats, objects: Floats) -> Floats:
     """D,G: intersection over union of boxes XYXY."""
     low = np.maximum(found[:, None, :2], objects[None, :, :2])
     high = np.minimum(found[:, None, 2:], objects[None, :, 2:])

@@ -29,8 +29,9 @@ def _shifted(case: Case, values: Floats) -> str:
     for shift in (1, -1):
         table = np.arange(count) + shift
         table[(table < 0) | (table >= count)] = -1
-        then = case.with_classes(table).mean()
-        if then >= max(LOW, TIMES * now):
+        read = case.with_classes(table)
+        then = read.mean()
+        if then >= max(LOW, TIMES * now) and case.explained_by(read):
             first = next(n for n in range(count) if table[n] >= 0 and (case.classes == n).any())
             return (
                 f"the boxes are right and the classes shifted by one: with every class index one "
@@ -52,8 +53,9 @@ def _reordered(case: Case, values: Floats) -> str:
     closed = np.isin(targets, changed) | ~np.isin(targets, case.classes)
     if len(changed) < 2 or not (closed.all() or covered > 0.5):
         return ""
-    now, then = mean_of(values[targets]), mean_of(case.with_classes(table).ap50()[targets])
-    if then < max(2 * LOW, TIMES * now):
+    read = case.with_classes(table)
+    now, then = mean_of(values[targets]), mean_of(read.ap50()[targets])
+    if then < max(2 * LOW, TIMES * now) or not case.explained_by(read):
         return ""
     pairs = [f"{case.names[a]!r} is {case.names[b]!r}" for a, b in zip(changed, targets)]
     more = f" and {len(pairs) - 4} more" if len(pairs) > 4 else ""

@@ -23,7 +23,7 @@ from resnet_backbone.evaluation.coco_backends import (
     choose_backend,
     coco_arrays,
 )  # fmt: skip
-from resnet_backbone.evaluation.json_files import read_json
+from resnet_backbone.evaluation.json_files import is_side, read_json
 
 _ALL = slice(None)
 # Array, overlap (of 0.5, 0.55, ...), size (all, small, medium, large), limit (1, 10, 100 detections an image).
@@ -101,7 +101,7 @@ def evaluate_coco(
         [(image.get("height"), image.get("width")) for image in images],
     )
     objects = _objects(truth.get("annotations") or [], ids, iou_type)
-    arrays = coco_arrays(ids.sizes, len(categories), objects, _found(detections, ids, iou_type), iou_type, used)
+    arrays = coco_arrays(len(images), len(categories), objects, _found(detections, ids, iou_type), iou_type, used)
     return CocoResult(_summary(arrays), _per_class(arrays.precision, categories), arrays, used)
 
 
@@ -185,24 +185,42 @@ def _given(detection: Mapping[str, Any], key: str) -> bool:
     return value is not None and not (isinstance(value, list) and not value)
 
 
-def to_rle(segmentation: Any, height: int | None, width: int | None) -> Rle | None:
-    """One compressed run-length mask of COCO's polygons or run lengths; None where there is no mask."""
+def has_mask(segmentation: Any) -> bool:
+    """Whether COCO's polygons or run lengths are a mask: a polygon of less than three points is none."""
+    return bool(segmentation) and (isinstance(segmentation, Mapping) or any(map(_is_polygon, segmentation)))
+
+
+def _is_polygon(polygon: Sequence[float]) -> bool:
+    return len(polygon) >= 6 and len(polygon) % 2 == 0
+
+
+def to_rle(segmentation: Any, height: Any, width: Any) -> Rle | None:
+    """One compressed run-length mask of COCO's polygons or run lengths; None where there is no mask.
+
+    Raises:
+        ValueError: polygons on an image whose height and width are not known.
+    """
     if not segmentation:
         return None
     if isinstance(segmentation, Mapping):
         if isinstance(segmentation["counts"], list):
             return masks.frPyObjects(dict(segmentation), *segmentation["size"])
         return dict(segmentation)
-    polygons = [polygon for polygon in segmentation if len(polygon) >= 6 and len(polygon) % 2 == 0]
+    polygons = [polygon for polygon in segmentation if _is_polygon(polygon)]
     if not polygons:
         return None
-    if not height or not width:
-        raise ValueError("the ground truth has a polygon on an image without height and width; add them")
-    return masks.merge(masks.frPyObjects(polygons, height, width))
+    if height is None or width is None:
+        raise ValueError("a polygon is on an image without height and width in the ground truth; add them")
+    if not is_side(height) or not is_side(width):
+        raise ValueError(
+            f"a polygon is on an image of height {height!r:.20} and width {width!r:.20} in the ground truth, which "
+            "must be whole numbers above 0; correct them"
+        )
+    return masks.merge(masks.frPyObjects(polygons, int(height), int(width)))
 
 
 def object_masks(
-    annotations: Sequence[Mapping[str, Any]], sizes: Sequence[tuple[int | None, int | None]]
+    annotations: Sequence[Mapping[str, Any]], sizes: Sequence[tuple[Any, Any]]
 ) -> tuple[list[Rle], NDArray[np.bool_]]:
     """A mask for each object, and which of them are but its box, since it has none: nobody can be asked for it.
 
@@ -215,16 +233,16 @@ def object_masks(
     return [mask or _box_rle(boxes.pop(0), *size) for mask, size in zip(own, sizes)], boxed
 
 
-def _box_rle(box: Sequence[float], height: int | None, width: int | None) -> Rle:
+def _box_rle(box: Sequence[float], height: Any, width: Any) -> Rle:
     x, y, w, h = box
     mask = to_rle([[x, y, x, y + h, x + w, y + h, x + w, y]], height, width)
     assert mask is not None
     return mask
 
 
-def _area(annotation: Mapping[str, Any], height: int | None, width: int | None) -> float:
+def _area(annotation: Mapping[str, Any], height: Any, width: Any) -> float:
     """Of the mask where there is one, as in COCO's own files."""
-    mask = to_rle(annotation.get("segmentation"), height, width) if height and width else None
+    mask = to_rle(annotation.get("segmentation"), height, width) if is_side(height) and is_side(width) else None
     return float(masks.area(mask)) if mask else float(annotation["bbox"][2] * annotation["bbox"][3])
 
 

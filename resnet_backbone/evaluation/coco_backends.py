@@ -122,7 +122,7 @@ def _hotcoco_version() -> str | None:
 
 
 def coco_arrays(
-    sizes: list[tuple[Any, Any]],
+    images: int,
     categories: int,
     objects: Objects,
     found: Detections,
@@ -132,11 +132,10 @@ def coco_arrays(
     """Matches and accumulates, at COCO's own overlaps, recalls, sizes and limits.
 
     Args:
-        sizes: (height, width) of every image.
-        categories: how many there are.
+        images, categories: how many there are.
     """
     # Images and categories count from 1: what counts from 0 was always somebody's special case.
-    image_table = [{"id": n, "height": h, "width": w} for n, (h, w) in enumerate(sizes, start=1)]
+    image_table = [{"id": n} for n in range(1, images + 1)]
     category_table = [{"id": n, "name": str(n)} for n in range(1, categories + 1)]
     by: Callable[..., dict[str, Any]] = _by_hotcoco if backend == "hotcoco" else _by_pycocotools
     evaluated = by(image_table, category_table, objects, found, iou_type)
@@ -164,6 +163,8 @@ def _by_hotcoco(
 def _by_pycocotools(
     images: list[Any], categories: list[Any], objects: Objects, found: Detections, iou_type: IouType
 ) -> dict[str, Any]:
+    # It asks for sizes, which it needs for polygons alone.
+    images = [{**image, "height": None, "width": None} for image in images]
     truth = _annotations(objects, "iscrowd", objects.crowd.astype(int))
     results = _annotations(found, "score", found.scores)
     with contextlib.redirect_stdout(io.StringIO()):

@@ -11,13 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from resnet_backbone.evaluation.box_readings import box_readings
-from resnet_backbone.evaluation.case import LOW, TIMES, Case, make_case, mean_of
+from resnet_backbone.evaluation.case import LOW, OBJECTS, TIMES, Case, make_case, mean_of
+from resnet_backbone.evaluation.class_ids import some
 from resnet_backbone.evaluation.class_readings import class_findings
 from resnet_backbone.evaluation.truth import GroundTruth
 from resnet_backbone.evaluation.voc import Floats, VocDetections
-
-OBJECTS = 20
-"""To be found, from which on boxes that would be right in another format are evidence."""
 
 
 def explain(truth: GroundTruth, found: VocDetections, *, model_classes: Sequence[str] = ()) -> list[str]:
@@ -41,7 +39,7 @@ def explain(truth: GroundTruth, found: VocDetections, *, model_classes: Sequence
     values = case.ap50()
     if mean_of(values) < LOW and model_classes and tuple(model_classes) != truth.classes:
         lines.append(
-            f"the model's classes are {_some(model_classes)}, the data's {_some(truth.classes)}: evaluate on data with "
+            f"the model's classes are {some(model_classes)}, the data's {some(truth.classes)}: evaluate on data with "
             "the model's classes in the model's order (DATA.CLASSES names and orders them)"
         )
     about_classes = class_findings(case, values)
@@ -57,6 +55,8 @@ def _without_objects(truth: GroundTruth, case: Case) -> tuple[list[str], bool]:
     voc = truth.as_voc()
     there = np.bincount(np.asarray(voc.classes, np.int64), minlength=len(case.names))
     asked = np.bincount(np.asarray(voc.classes, np.int64)[~np.asarray(voc.difficult, bool)], minlength=len(case.names))
+    if not there.sum() and truth.coco.get("annotations"):
+        return ["AP nan: no annotation is of an image and of a category that the annotations have"], False
     if not there.sum():
         return ["AP nan: the annotations have no objects, so there is nothing to measure; annotate some"], False
     if not asked.sum():
@@ -65,7 +65,7 @@ def _without_objects(truth: GroundTruth, case: Case) -> tuple[list[str], bool]:
     lines = []
     if empty:
         lines.append(
-            f"AP nan: {len(empty)} of the {len(asked)} classes have no object to be found here ({_some(empty)}); they "
+            f"AP nan: {len(empty)} of the {len(asked)} classes have no object to be found here ({some(empty)}); they "
             "are no part of any mean"
         )
     return lines, True
@@ -76,26 +76,28 @@ def _silent(case: Case, values: Floats) -> list[str]:
     if not names:
         return []
     return [
-        f"AP 0: there are no detections of {_some(names)}; are they in the training data, in number and by this name?"
+        f"AP 0: there are no detections of {some(names)}; are they in the training data, in number and by this name?"
     ]
 
 
 def _why_low(case: Case, now: float) -> list[str]:
     """The boxes' format and scale, the images' order, and what is left where none of them explains it."""
     enough = max(LOW, TIMES * now)
-    # On a handful of objects some reading of random boxes always looks better.
     for group in box_readings(case) if len(case.truth_images) >= OBJECTS else ():
         means = [one.mean() for _, one in group]
         if means and max(means) >= enough:
             at = next(n for n, mean in enumerate(means) if mean >= 0.9 * max(means))
-            what, best = group[at][0], means[at]
+            (what, read), best = group[at], means[at]
+            if not case.explained_by(read):
+                continue
             return [
                 f"the boxes are {what}: read so, AP50 is {best:.1f} instead of {now:.1f}; write them as COCO's results "
                 "(x, y, width, height) or VOC's (xmin, ymin, xmax, ymax) in pixels of the original image"
             ]
     for shift in (1, -1):
-        best = case.with_images(shift).mean()
-        if best >= enough:
+        moved = case.with_images(shift)
+        best = moved.mean()
+        if best >= enough and case.explained_by(moved):
             return [
                 f"the detections are one image off: read as those of the {'next' if shift > 0 else 'previous'} image "
                 f"AP50 is {best:.1f} instead of {now:.1f}; write the annotations' image ids, not places in a list"
@@ -120,7 +122,3 @@ def _nothing_found(case: Case, now: float) -> list[str]:
     if now < 1 and case.of_one_class().mean() < LOW:
         return [f"{head}; look at the pictures, and whether the detector was trained on such data, and long enough"]
     return []
-
-
-def _some(names: Sequence[str], limit: int = 6) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,12 +12,14 @@ from tabulate import tabulate
 
 from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.engine.guard import guarded
-from resnet_backbone.evaluation.coco import METRICS, CocoResult, evaluate_coco
-from resnet_backbone.evaluation.coco_backends import IouType
+from resnet_backbone.evaluation.class_ids import find_class_ids, how_read, is_json
+from resnet_backbone.evaluation.coco import METRICS, CocoResult, evaluate_coco, to_rle
+from resnet_backbone.evaluation.coco_backends import IouType, Rle
 from resnet_backbone.evaluation.explain import explain
+from resnet_backbone.evaluation.mask_findings import check_mask_sizes, mask_findings
 from resnet_backbone.evaluation.results_files import Found, read_found
 from resnet_backbone.evaluation.truth import GroundTruth, read_truth
-from resnet_backbone.evaluation.voc import Rounding, VocResult, evaluate_voc
+from resnet_backbone.evaluation.voc import Rounding, VocDetections, VocResult, evaluate_voc
 
 What = Literal["bbox", "segm", "auto"]
 
@@ -33,6 +35,8 @@ class EvaluateOptions:
         iou_type: "auto" measures boxes and masks as far as both files have them.
         voc_rounding: see `evaluate_voc`.
         json: where to write the numbers.
+        classes: of a folder in VOC's layout, in the order of the results' category ids from 1; empty takes what
+            stands beside the results, else VOC's or the folder's own.
     """
 
     results: Path
@@ -41,6 +45,7 @@ class EvaluateOptions:
     iou_type: What = "auto"
     voc_rounding: Rounding = "none"
     json: Path | None = None
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Evaluation:
     Attributes:
         coco: by "bbox" and "segm", as far as measured.
         voc: the same, at an overlap of 0.5.
-        remarks: one line each.
+        remarks: one line each; what was left out in reading comes first.
     """
 
     coco: dict[IouType, CocoResult]
@@ -75,7 +80,8 @@ def start(options: EvaluateOptions) -> int:
 
 
 def _run(options: EvaluateOptions) -> int:
-    truth = read_truth(options.annotations, options.split)
+    class_ids = find_class_ids(options.results, options.annotations, options.classes)
+    truth = read_truth(options.annotations, options.split, class_ids)
     found = read_found(options.results, truth)
     if not truth.annotated:
         raise ValueError(
@@ -84,6 +90,8 @@ def _run(options: EvaluateOptions) -> int:
         )
     evaluation = evaluate_files(truth, found, options.iou_type, options.voc_rounding)
     print(f"{len(found.results)} detections, {len(truth.coco['images'])} images, {len(truth.classes)} classes")
+    if options.annotations.is_dir() and is_json(options.results):
+        print(how_read(class_ids, truth.category_ids, truth.classes))
     print(report(evaluation))
     if options.json is not None:
         plain = {
@@ -98,31 +106,48 @@ def evaluate_files(truth: GroundTruth, found: Found, what: What = "auto", roundi
     """Everything that both sides have.
 
     Raises:
-        ValueError: boxes or masks are asked for that are not there.
+        ValueError: boxes or masks are asked for that are not there, or masks are not of their image's size.
     """
     kinds = _kinds(truth, found, what)
+    images, detections = truth.coco["images"], found.voc
+    if "segm" in kinds:
+        check_mask_sizes(truth.coco.get("annotations") or (), "ANNOTATIONS: annotation", images)
+        check_mask_sizes(found.results, "RESULTS: detection", images)
+        detections = replace(detections, masks=_masks(truth, found))
     coco = {kind: evaluate_coco(truth.coco, found.results, kind) for kind in kinds}
-    voc = {kind: _voc(truth, found, kind, rounding) for kind in kinds}
-    return Evaluation(coco, voc, explain(truth, found.voc))
+    voc = {kind: _voc(truth, detections, kind, rounding) for kind in kinds}
+    remarks = [*truth.notes, *explain(truth, detections)]
+    if len(voc) == 2:
+        remarks += mask_findings(detections, voc["bbox"].ap, voc["segm"].ap)
+    return Evaluation(coco, voc, remarks)
 
 
-def _voc(truth: GroundTruth, found: Found, kind: IouType, rounding: Rounding) -> VocResult:
+def _masks(truth: GroundTruth, found: Found) -> list[Rle]:
+    sizes = {image["id"]: (image.get("height"), image.get("width")) for image in truth.coco["images"]}
+    made = [to_rle(one["segmentation"], *sizes[one["image_id"]]) for one in found.results]
+    return [mask for mask in made if mask is not None]
+
+
+def _voc(truth: GroundTruth, found: VocDetections, kind: IouType, rounding: Rounding) -> VocResult:
     """Detectron2's rounding is one of boxes."""
     rounding = rounding if kind == "bbox" else "none"
-    return evaluate_voc(truth.as_voc(kind), found.voc, truth.classes, rounding=rounding, iou_type=kind)
+    return evaluate_voc(truth.as_voc(kind), found, truth.classes, rounding=rounding, iou_type=kind)
 
 
 def _kinds(truth: GroundTruth, found: Found, what: What) -> list[IouType]:
     """What to measure; no detections are as good as boxes and masks."""
     if what == "segm" and not truth.has_masks:
         raise ValueError("--iou-type segm: the annotations have no masks; use bbox")
-    for kind, there, field in (("bbox", found.has_boxes, "bbox"), ("segm", found.has_masks, "segmentation")):
+    for kind, there, field in (
+        ("bbox", found.has_boxes, "bbox"),
+        ("segm", found.has_masks, "segmentation that is a mask (polygons have three points or more)"),
+    ):
         if what == kind and not there:
             raise ValueError(f"--iou-type {what}: a detection has no {field}; take the other type, or auto")
     if what != "auto":
         return [what]
     kinds: list[IouType] = ["bbox"] if found.has_boxes else []
-    if found.has_masks and truth.has_masks and found.results:
+    if found.has_masks and truth.has_masks:
         kinds.append("segm")
     if not kinds:
         raise ValueError("the detections have neither boxes throughout nor masks that the annotations have, too")

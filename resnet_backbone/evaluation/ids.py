@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from resnet_backbone.evaluation.json_files import kind_of
 from resnet_backbone.evaluation.truth import GroundTruth
 
 
@@ -17,9 +18,9 @@ def image_remedy(ids: Collection[Any], truth: GroundTruth) -> str:
         return "the annotations have no images"
     example = min(known, key=str)
     unknown = [i for i in ids if i not in known]
-    if any(_other_kind(i) in known for i in unknown):
-        kind = "whole numbers" if isinstance(example, int) else "texts"
-        return f"the annotations' image ids are {kind}, as {example!r}: write them so"
+    meant = _meant(unknown, known)
+    if meant is not None:
+        return f"the annotations' image ids are {kind_of(meant)}, as {meant!r}: write them so"
     names = {Path(str(image.get("file_name", ""))).stem: image["id"] for image in images}
     named = next((i for i in unknown if isinstance(i, str) and Path(i).stem in names), None)
     if named is not None:
@@ -32,10 +33,14 @@ def image_remedy(ids: Collection[Any], truth: GroundTruth) -> str:
     return f"results and annotations are of different data: the annotations' image ids are such as {example!r}"
 
 
-def _other_kind(identity: Any) -> Any:
-    if isinstance(identity, int):
-        return str(identity)
-    return int(identity) if str(identity).isdecimal() else None
+def _meant(unknown: Iterable[Any], known: Iterable[Any]) -> Any:
+    """The first known id that is an unknown one but for its kind or for zeros before it; None where there is none."""
+    by_plain = {_plain(i): i for i in known}
+    return next((by_plain[_plain(i)] for i in unknown if _plain(i) in by_plain), None)
+
+
+def _plain(identity: Any) -> str:
+    return str(identity).lstrip("0")
 
 
 def category_remedy(ids: Collection[Any], truth: GroundTruth) -> str:
@@ -43,8 +48,9 @@ def category_remedy(ids: Collection[Any], truth: GroundTruth) -> str:
     known, count = truth.category_ids, len(truth.category_ids)
     if not known:
         return "the annotations have no categories"
-    if any(_other_kind(i) in known for i in ids if i not in known):
-        return f"the annotations' category ids are {type(known[0]).__name__}s, as {known[0]!r}: write them so"
+    meant = _meant((i for i in ids if i not in known), known)
+    if meant is not None:
+        return f"the annotations' category ids are {kind_of(meant)}, as {meant!r}: write them so"
     whole = [i for i in ids if isinstance(i, int)]
     if len(whole) == len(ids) and 0 <= min(whole) <= max(whole) <= count:
         first = 0 if max(whole) < count and 0 not in known else 1

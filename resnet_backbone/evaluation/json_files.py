@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 import json
-import math
-from collections.abc import Mapping
+import sys
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+FLOAT_MAX = sys.float_info.max
 
 
 def read_json(file: Path) -> Any:
@@ -36,8 +39,15 @@ def parse_json(content: bytes) -> Any:
 
 
 def is_number(value: Any) -> bool:
-    """A finite number; JSON's true and false are none, though Python takes them for 1 and 0."""
-    return type(value) in (int, float) and math.isfinite(value)
+    """A finite number that fits a float; JSON's true and false are none, though Python takes them for 1 and 0."""
+    return type(value) in (int, float) and -FLOAT_MAX <= value <= FLOAT_MAX
+
+
+def is_side(value: Any) -> bool:
+    """Pixels of an image's height or width: a whole number above 0, perhaps written as 480.0."""
+    # numpy's whole numbers, which records of Detectron2 may hold, are as good.
+    number = isinstance(value, (int, float, np.integer)) and not isinstance(value, bool)
+    return number and bool(0 < value < 2**31 and value == int(value))
 
 
 def is_box(value: Any) -> bool:
@@ -45,13 +55,6 @@ def is_box(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
 
 
-def is_mask(value: Any) -> bool:
-    """COCO's polygons, or run lengths, plain or compressed, with their size."""
-    if isinstance(value, Mapping):
-        size, counts = value.get("size"), value.get("counts")
-        if not isinstance(size, list) or len(size) != 2 or not all(type(n) is int and n > 0 for n in size):
-            return False
-        if isinstance(counts, list):
-            return all(type(n) is int and n >= 0 for n in counts) and sum(counts) == size[0] * size[1]
-        return isinstance(counts, str)
-    return isinstance(value, list) and all(isinstance(p, list) and all(map(is_number, p)) for p in value)
+def kind_of(identity: Any) -> str:
+    """What ids of its kind are called."""
+    return "whole numbers" if isinstance(identity, int) else "texts"

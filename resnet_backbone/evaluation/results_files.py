@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,13 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as masks
 
-from resnet_backbone.evaluation.coco import to_rle
+from resnet_backbone.evaluation.coco import has_mask, to_rle
 from resnet_backbone.evaluation.ids import category_remedy, image_remedy
-from resnet_backbone.evaluation.json_files import is_box, is_mask, is_number, read_json
+from resnet_backbone.evaluation.json_files import is_box, is_number, read_json
+from resnet_backbone.evaluation.rle import check_mask
 from resnet_backbone.evaluation.truth import GroundTruth
 from resnet_backbone.evaluation.voc import VocDetections
-from resnet_backbone.evaluation.voc_files import VocLine, file_name, read_class_file
+from resnet_backbone.evaluation.voc_results import read_class_files
 
 Result = dict[str, Any]
 
@@ -27,7 +27,7 @@ class Found:
 
     Attributes:
         results: COCO results.
-        voc: the same; the box of a mask that stands without one is the mask's.
+        voc: the same without masks; the box of a mask that stands without one is the mask's.
         has_boxes, has_masks: whether all of them have one; both True where there are none.
     """
 
@@ -60,6 +60,8 @@ def read_results(file: Path, truth: GroundTruth) -> list[Result]:
         ValueError: as `read_found`.
     """
     results = read_json(file)
+    if isinstance(results, Mapping) and _is_scored(results.get("annotations")):
+        raise ValueError(f"{file}: holds its detections under 'annotations'; export that list alone")
     if isinstance(results, Mapping) and "images" in results:
         raise ValueError(f"{file}: holds images and annotations, no results; the order is RESULTS.json ANNOTATIONS")
     if not isinstance(results, list):
@@ -67,25 +69,31 @@ def read_results(file: Path, truth: GroundTruth) -> list[Result]:
     for number, one in enumerate(results):
         _check_result(one, f"{file}: detection {number}")
     _check_ids(file, results, truth)
-    _check_mask_sizes(file, results, truth)
     return results
 
 
+def _is_scored(annotations: Any) -> bool:
+    first = annotations[0] if isinstance(annotations, list) and annotations else None
+    return isinstance(first, Mapping) and "score" in first
+
+
 def _check_result(one: Any, where: str) -> None:
-    if not isinstance(one, Mapping):
+    if not isinstance(one, dict):
         raise ValueError(f"{where} is {one!r:.60} and no object in braces")
     lacking = [key for key in ("image_id", "category_id", "score") if one.get(key) is None]
     if lacking or not (one.get("bbox") or one.get("segmentation")):
-        raise ValueError(f"{where} has no {' and no '.join(lacking) or 'bbox and no segmentation'}: {dict(one)!r:.80}")
+        raise ValueError(f"{where} has no {' and no '.join(lacking) or 'bbox and no segmentation'}: {one!r:.80}")
     for key in ("image_id", "category_id"):
+        if isinstance(one[key], float) and one[key].is_integer():
+            one[key] = int(one[key])  # as pandas writes them
         if type(one[key]) not in (int, str):
             raise ValueError(f"{where} has the {key} {one[key]!r:.40}, which is neither whole number nor text")
     if not is_number(one["score"]):
         raise ValueError(f"{where} has the score {one['score']!r:.40} and not a number")
     if one.get("bbox") and not is_box(one["bbox"]):
         raise ValueError(f"{where} has the bbox {one['bbox']!r:.60} and not four numbers (x, y, width, height)")
-    if one.get("segmentation") and not is_mask(one["segmentation"]):
-        raise ValueError(f"{where} has a segmentation that is neither polygons nor run lengths with their size")
+    if one.get("segmentation"):
+        check_mask(one["segmentation"], where)
 
 
 def _check_ids(file: Path, results: Sequence[Result], truth: GroundTruth) -> None:
@@ -104,24 +112,11 @@ def _check_ids(file: Path, results: Sequence[Result], truth: GroundTruth) -> Non
             )
 
 
-def _check_mask_sizes(file: Path, results: Sequence[Result], truth: GroundTruth) -> None:
-    """pycocotools takes a mask of another size for one that overlaps nothing, and says nothing."""
-    sizes = {image["id"]: [image.get("height"), image.get("width")] for image in truth.coco["images"]}
-    for number, one in enumerate(results):
-        mask, size = one.get("segmentation"), sizes[one["image_id"]]
-        if isinstance(mask, Mapping) and None not in size and mask["size"] != size:
-            swapped = "; the two are swapped" if mask["size"] == size[::-1] else "; scale masks back to their image"
-            raise ValueError(
-                f"{file}: detection {number} has a mask of size {mask['size']} on an image of {size} (height, width)"
-                + swapped
-            )
-
-
 def of_results(results: list[Result], truth: GroundTruth) -> Found:
     """Checked COCO results for both metrics."""
     indices = {category: index for index, category in enumerate(truth.category_ids)}
     has_boxes = all(one.get("bbox") for one in results)
-    has_masks = all(one.get("segmentation") for one in results)
+    has_masks = all(has_mask(one.get("segmentation")) for one in results)
     sizes = {image["id"]: (image.get("height"), image.get("width")) for image in truth.coco["images"]}
     boxes = np.array([_box(one, sizes[one["image_id"]]) for one in results], np.float64).reshape(-1, 4)
     voc = VocDetections(
@@ -129,12 +124,11 @@ def of_results(results: list[Result], truth: GroundTruth) -> Found:
         np.array([indices[one["category_id"]] for one in results], np.int64),
         np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1),
         np.array([one["score"] for one in results], np.float64),
-        [to_rle(one["segmentation"], *sizes[one["image_id"]]) for one in results] if has_masks and results else None,
     )
     return Found(results, voc, has_boxes, has_masks)
 
 
-def _box(one: Result, size: tuple[int | None, int | None]) -> list[float]:
+def _box(one: Result, size: tuple[Any, Any]) -> list[float]:
     if one.get("bbox"):
         return list(one["bbox"])
     mask = to_rle(one["segmentation"], *size)
@@ -142,43 +136,8 @@ def _box(one: Result, size: tuple[int | None, int | None]) -> list[float]:
 
 
 def _of_class_files(files: Sequence[Path], truth: GroundTruth) -> Found:
-    """The order of classes is the truth's, so that it does not depend on the files' names."""
-    images = {str(image["id"]): image["id"] for image in truth.coco["images"]}
-    by_name = {Path(str(i["file_name"])).stem: i["id"] for i in truth.coco["images"] if i.get("file_name")}
-    lines: list[tuple[int, VocLine]] = []
-    of_class: dict[int, Path] = {}
-    for index, file in sorted((_class_of(file, truth.classes), file) for file in files):
-        if of_class.setdefault(index, file) != file:
-            raise ValueError(
-                f"{file}: {of_class[index]} is of the same class, {truth.classes[index]!r}; give a folder with the "
-                "files of one split"
-            )
-        lines += [(index, line) for line in read_class_file(file)]
-    ids = [images.get(line.image, by_name.get(line.image)) for _, line in lines]
-    for (index, line), identity in zip(lines, ids):
-        if identity is None:
-            raise ValueError(
-                f"{line.where} (class {truth.classes[index]!r}): image {line.image!r} is not among the annotated "
-                f"ones; {image_remedy([one.image for _, one in lines], truth)}"
-            )
-    voc = VocDetections(
-        ids,
-        np.array([index for index, _ in lines], np.int64),
-        np.array([line.box for _, line in lines], np.float64).reshape(-1, 4),
-        np.array([line.score for _, line in lines], np.float64),
-    )
-    return Found(_results_of(voc, truth), voc, has_boxes=True, has_masks=not lines)
-
-
-def _class_of(file: Path, classes: Sequence[str]) -> int:
-    """The class whose name ends the file's; of "bed" and "sun_bed" the longer one."""
-    fitting = [n for n, name in enumerate(classes) if f"_{file.name}".endswith(f"_{file_name(name)}.txt")]
-    if not fitting:
-        said = file.stem.split("_")[-1]
-        near = difflib.get_close_matches(said, classes, 1)
-        remedy = f"did you mean {near[0]!r}?" if near else f"the classes there are {', '.join(classes[:20])}"
-        raise ValueError(f"{file}: its name ends in no class of the annotations; {remedy}")
-    return max(fitting, key=lambda n: len(classes[n]))
+    voc = read_class_files(files, truth)
+    return Found(_results_of(voc, truth), voc, has_boxes=True, has_masks=not len(voc.scores))
 
 
 def _results_of(voc: VocDetections, truth: GroundTruth) -> list[Result]:

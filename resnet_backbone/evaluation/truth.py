@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as masks
 
-from resnet_backbone.evaluation.coco import object_masks
+from resnet_backbone.evaluation.class_ids import ClassIds, some
+from resnet_backbone.evaluation.coco import has_mask, object_masks, to_rle
 from resnet_backbone.evaluation.coco_backends import IouType
-from resnet_backbone.evaluation.json_files import is_box, is_mask, is_number, read_json
+from resnet_backbone.evaluation.json_files import is_box, is_number, kind_of, read_json
+from resnet_backbone.evaluation.rle import check_mask
 from resnet_backbone.evaluation.voc import VocTruth
 from resnet_backbone.evaluation.voc_xml import VocAnnotation, read_annotation
 
@@ -32,17 +36,19 @@ class GroundTruth:
         classes: names by class index.
         category_ids: COCO's id of every class index.
         annotated: False where only images are known, as in COCO's test sets.
+        notes: what was left out in reading them, one line each.
     """
 
     coco: dict[str, Any]
     classes: tuple[str, ...]
     category_ids: tuple[int, ...]
     annotated: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def has_masks(self) -> bool:
         """Whether any object has a mask."""
-        return any(a.get("segmentation") for a in self.coco.get("annotations") or ())
+        return any(has_mask(a.get("segmentation")) for a in self.coco.get("annotations") or ())
 
     def as_voc(self, iou_type: IouType = "bbox") -> VocTruth:
         """The same objects for VOC's metric; crowds count as difficult, and so does a box for want of a mask."""
@@ -52,33 +58,34 @@ class GroundTruth:
         annotations = [a for a in everything if a["category_id"] in indices and a["image_id"] in images]
         boxes = np.array([a["bbox"] for a in annotations], np.float64).reshape(-1, 4)
         difficult = np.array([bool(a.get("difficult") or a.get("iscrowd")) for a in annotations], bool)
-        masks = None
+        rles = None
         if iou_type == "segm":
             sizes = {image["id"]: (image.get("height"), image.get("width")) for image in self.coco["images"]}
-            masks, boxed = object_masks(annotations, [sizes[a["image_id"]] for a in annotations])
+            rles, boxed = object_masks(annotations, [sizes[a["image_id"]] for a in annotations])
             difficult |= boxed
         return VocTruth(
             [a["image_id"] for a in annotations],
             np.array([indices[a["category_id"]] for a in annotations], np.int64),
             np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1),
             difficult,
-            masks,
+            rles,
         )
 
 
-def read_truth(path: Path, split: str = "") -> GroundTruth:
+def read_truth(path: Path, split: str = "", class_ids: ClassIds | None = None) -> GroundTruth:
     """Ground truth of a COCO JSON file, or of a folder in VOC's layout; its images are not looked at.
 
     Args:
         path: the file or the folder.
         split: of a folder, the file ImageSets/Main/<split>.txt; empty takes every annotation where there are no
             such files.
+        class_ids: of a folder, the classes to look for and their ids; see `read_voc_truth`.
 
     Raises:
         ValueError: one sentence with file, value and remedy for whatever cannot be read.
     """
     if path.is_dir():
-        return read_voc_truth(path, split)
+        return read_voc_truth(path, split, class_ids)
     if split:
         raise ValueError(f"--split {split}: {path} is no folder in VOC's layout; a COCO file is taken whole")
     return read_coco_truth(path)
@@ -105,31 +112,64 @@ def read_coco_truth(file: Path) -> GroundTruth:
     annotations = content.get("annotations")
     if annotations is not None and not isinstance(annotations, list):
         raise ValueError(f"{file}: its annotations are no list; export it again")
+    sizes = {image["id"]: (image.get("height"), image.get("width")) for image in content["images"]}
     for number, one in enumerate(annotations or ()):
         _check_annotation(one, f"{file}: annotation {number}")
+        if not one.get("bbox") and one["image_id"] in sizes:
+            one["bbox"] = _box_of_mask(one, sizes[one["image_id"]], f"{file}: annotation {number}")
+    notes = [note for key in ("image", "category") for note in _strays(content, key)]
     categories = sorted(content["categories"], key=lambda c: c["id"])
     names = [str(c.get("name", c["id"])) for c in categories]
     once = [n if names.count(n) == 1 else f"{n} (id {c['id']})" for n, c in zip(names, categories)]
-    return GroundTruth(content, tuple(once), tuple(c["id"] for c in categories), annotations is not None)
+    category_ids = tuple(c["id"] for c in categories)
+    return GroundTruth(content, tuple(once), category_ids, annotations is not None, tuple(notes))
+
+
+def _strays(content: Mapping[str, Any], key: str) -> list[str]:
+    """One line on annotations of no image or of no category, which pycocotools leaves out without a word."""
+    annotations = content.get("annotations") or ()
+    known = [one["id"] for one in content["images" if key == "image" else "categories"]]
+    there = set(known)
+    stray = [one for one in annotations if one[f"{key}_id"] not in there]
+    if not stray:
+        return []
+    first = stray[0][f"{key}_id"]
+    kinds = f"; the ids of its {'images' if key == 'image' else 'categories'} are {kind_of(known[0])}, as {known[0]!r}"
+    other = kinds if known and type(first) is not type(known[0]) else ""
+    return [
+        f"{len(stray)} of {len(annotations)} annotations are left out, since the file has no {key} of their {key}_id "
+        f"(first: {first!r}){other}"
+    ]
 
 
 def _check_annotation(one: Any, where: str) -> None:
     ids = [type(one.get(key)) for key in ("image_id", "category_id")] if isinstance(one, Mapping) else [None]
     if not all(kind in (int, str) for kind in ids):
         raise ValueError(f"{where} has no image_id or no category_id: {one!r:.60}")
-    if not is_box(one.get("bbox")):
+    if one.get("segmentation"):
+        check_mask(one["segmentation"], where)
+    if not is_box(one.get("bbox")) and (one.get("bbox") or not has_mask(one.get("segmentation"))):
         raise ValueError(f"{where} has the bbox {one.get('bbox')!r:.60} and not four numbers (x, y, width, height)")
+    for key in ("iscrowd", "difficult"):
+        if one.get(key) not in (0, 1, None):
+            raise ValueError(f"{where} has the {key} {one[key]!r:.40} and not 0 or 1; correct it")
     if one.get("area") is not None and not is_number(one["area"]):
         raise ValueError(f"{where} has the area {one['area']!r:.40} and not a number")
-    if one.get("segmentation") and not is_mask(one["segmentation"]):
-        raise ValueError(f"{where} has a segmentation that is neither polygons nor run lengths with their size")
 
 
-def read_voc_truth(root: Path, split: str = "") -> GroundTruth:
+def _box_of_mask(one: Mapping[str, Any], size: tuple[Any, Any], where: str) -> list[float]:
+    try:
+        return [float(v) for v in masks.toBbox(to_rle(one["segmentation"], *size))]
+    except ValueError as error:
+        raise ValueError(f"{where} has no bbox, and {error}") from error
+
+
+def read_voc_truth(root: Path, split: str = "", class_ids: ClassIds | None = None) -> GroundTruth:
     """Ground truth of a folder in VOC's layout: Annotations, and ImageSets/Main with the splits.
 
-    The classes are VOC's twenty where the split has no others, else all of the folder's in alphabetical order;
-    their ids count from 1.
+    Where no `class_ids` are given, the classes are VOC's twenty if the folder, whatever the split, has no others,
+    else all that it has in alphabetical order; their ids count from 1. Where they are given, objects of other
+    classes are left out.
 
     Raises:
         ValueError: a folder or split that is not there, annotations that are missing or unreadable.
@@ -151,12 +191,12 @@ def read_voc_truth(root: Path, split: str = "") -> GroundTruth:
             f"{missing[0]}); add the files or take the names out of the split"
         )
     read = {} if missing else {i: read_annotation(root / "Annotations" / f"{i}.xml") for i in ids}
-    names = {one.name for annotation in read.values() for one in annotation.objects}
-    if not names <= set(VOC_CLASSES):
+    if class_ids is None:
         rest = (read_annotation(root / "Annotations" / f"{i}.xml") for i in there if i not in read)
-        names |= {one.name for annotation in rest for one in annotation.objects}
-    classes = VOC_CLASSES if names <= set(VOC_CLASSES) else tuple(sorted(names))
-    return _voc_truth(ids, read, classes)
+        names = {one.name for annotation in (*read.values(), *rest) for one in annotation.objects}
+        classes = VOC_CLASSES if names <= set(VOC_CLASSES) else tuple(sorted(names))
+        class_ids = ClassIds(dict(enumerate(classes, 1)), "")
+    return _voc_truth(ids, read, class_ids)
 
 
 def read_split(root: Path, split: str, annotated: Sequence[str]) -> list[str]:
@@ -178,19 +218,26 @@ def read_split(root: Path, split: str, annotated: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(line if line in known else line.split()[0] for line in lines if line))
 
 
-def _voc_truth(ids: Sequence[str], read: Mapping[str, VocAnnotation], classes: tuple[str, ...]) -> GroundTruth:
+def _voc_truth(ids: Sequence[str], read: Mapping[str, VocAnnotation], class_ids: ClassIds) -> GroundTruth:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
+    by_name = {name: category for category, name in class_ids.names.items()}
+    others: Counter[str] = Counter()
     for image in ids:
         height, width = (read[image].size if image in read else None) or (None, None)
         images.append({"id": image, "file_name": f"{image}.jpg", "height": height, "width": width})
         for one in read[image].objects if image in read else ():
+            if one.name not in by_name:
+                others[one.name] += 1
+                continue
             x0, y0, x1, y1 = one.box
             annotations.append({
-                "id": len(annotations) + 1, "image_id": image, "category_id": classes.index(one.name) + 1,
+                "id": len(annotations) + 1, "image_id": image, "category_id": by_name[one.name],
                 "bbox": [x0, y0, x1 - x0, y1 - y0], "difficult": one.difficult,
             })  # fmt: skip
-    category_ids = tuple(range(1, len(classes) + 1))
-    categories = [{"id": i, "name": name} for i, name in zip(category_ids, classes)]
+    categories = [{"id": i, "name": name} for i, name in class_ids.names.items()]
     content = {"images": images, "categories": categories, "annotations": annotations if read else None}
-    return GroundTruth(content, classes, category_ids, bool(read))
+    notes = (f"{others.total()} objects of classes that {class_ids.source} does not name left out: {some(others)}",)
+    return GroundTruth(
+        content, tuple(class_ids.names.values()), tuple(class_ids.names), bool(read), notes if others else ()
+    )

@@ -1,0 +1,80 @@
+"""Detections out of VOC's text files, which name images by their files and classes by their names."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnet_backbone.evaluation.ids import image_remedy
+from resnet_backbone.evaluation.truth import GroundTruth
+from resnet_backbone.evaluation.voc import VocDetections
+from resnet_backbone.evaluation.voc_files import VocLine, file_name, read_class_file
+
+
+def read_class_files(files: Sequence[Path], truth: GroundTruth) -> VocDetections:
+    """Detections of one split, in the order of the truth's classes, so that it does not depend on the files' names.
+
+    Raises:
+        ValueError: one sentence with file, line and remedy for whatever cannot be read, is of no class or image of
+            the truth, or of more than one.
+    """
+    lines: list[tuple[int, VocLine]] = []
+    of_class: dict[int, Path] = {}
+    for index, file in sorted((_class_of(file, truth.classes), file) for file in files):
+        if of_class.setdefault(index, file) != file:
+            raise ValueError(
+                f"{file}: {of_class[index]} is of the same class, {truth.classes[index]!r}; give a folder with the "
+                "files of one split"
+            )
+        lines += [(index, line) for line in read_class_file(file)]
+    image_of = _images(truth)
+    ids = [image_of(line) for _, line in lines]
+    for (index, line), identity in zip(lines, ids):
+        if identity is None:
+            raise ValueError(
+                f"{line.where} (class {truth.classes[index]!r}): image {line.image!r} is not among the annotated "
+                f"ones; {image_remedy([one.image for _, one in lines], truth)}"
+            )
+    return VocDetections(
+        ids,
+        np.array([index for index, _ in lines], np.int64),
+        np.array([line.box for _, line in lines], np.float64).reshape(-1, 4),
+        np.array([line.score for _, line in lines], np.float64),
+    )
+
+
+def _images(truth: GroundTruth) -> Callable[[VocLine], Any]:
+    """The id of a line's image, by its file's name without ending, else by its id; None where there is none."""
+    named: defaultdict[str, list[Any]] = defaultdict(list)
+    for image in truth.coco["images"]:
+        if image.get("file_name"):
+            named[Path(str(image["file_name"])).stem].append(image)
+    numbered = {str(image["id"]): image for image in truth.coco["images"]}
+
+    def image_of(line: VocLine) -> Any:
+        by_name = named.get(line.image, [])
+        fitting = [*by_name, *(one for one in [numbered.get(line.image)] if one and one not in by_name)]
+        if len(fitting) > 1:
+            known = " and ".join(f"{one.get('file_name')!r} of id {one['id']!r}" for one in fitting[:2])
+            raise ValueError(
+                f"{line.where}: image {line.image!r} may be {known}; give JSON results, whose ids tell them apart"
+            )
+        return fitting[0]["id"] if fitting else None
+
+    return image_of
+
+
+def _class_of(file: Path, classes: Sequence[str]) -> int:
+    """The class whose name ends the file's; of "bed" and "sun_bed" the longer one."""
+    fitting = [n for n, name in enumerate(classes) if f"_{file.name}".endswith(f"_{file_name(name)}.txt")]
+    if not fitting:
+        said = file.stem.split("_")[-1]
+        near = difflib.get_close_matches(said, classes, 1)
+        remedy = f"did you mean {near[0]!r}?" if near else f"the classes there are {', '.join(classes[:20])}"
+        raise ValueError(f"{file}: its name ends in no class of the annotations; {remedy}")
+    return max(fitting, key=lambda n: len(classes[n]))

@@ -9,46 +9,15 @@ from typing import Any
 
 from detectron2.structures import BoxMode
 from detectron2.utils import comm
-from PIL import Image, UnidentifiedImageError
 
 from resnet_backbone.detection.data.faults import Faults
 from resnet_backbone.engine.progress import Progress
+from resnet_backbone.images.size import image_size
 
 Record = dict[str, Any]
 
-EXIF_ORIENTATION = 0x0112
-SIDEWAYS = (5, 6, 7, 8)
 MANY = 5000
 """Images from which on looking at them takes so long that one wants to see it."""
-END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
-
-
-def image_size(file: str) -> tuple[int, int]:
-    """Height and width as Detectron2 will see the image, turned as its EXIF data say.
-
-    Reads the header and looks for the file's end; only a file without its end mark is decoded.
-
-    Raises:
-        ValueError: no image, or one that is cut off.
-    """
-    try:
-        with Image.open(file) as image:
-            width, height = image.size
-            sideways = image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS
-            if not _has_end(file, image.format or ""):
-                image.load()
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{file}: not readable as an image ({error}); restore it or take it out") from error
-    return (width, height) if sideways else (height, width)
-
-
-def _has_end(file: str, kind: str) -> bool:
-    end = END_MARKS.get(kind)
-    if end is None:
-        return True
-    with open(file, "rb") as stream:
-        stream.seek(-min(len(end) + 32, os.path.getsize(file)), os.SEEK_END)
-        return end in stream.read()
 
 
 def check_images(records: Iterable[Record]) -> None:

@@ -10,7 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_pascal_voc
 from detectron2.utils.file_io import PathManager
 
-from resnet_backbone.detection.data.checks import image_size
+from resnet_backbone.images.size import image_size
 
 Record = dict[str, Any]
 

@@ -19,6 +19,7 @@ from made_pets import (
     records,
     register,
     write_coco,
+    write_image,
 )
 
 from resnet_backbone.detection.data.catalog import register_user_data
@@ -120,6 +121,12 @@ def test_strays_and_ignored_are_counted(coco: Callable[..., Path]) -> None:
     assert any("1 annotations without their image left out (first: image 77)" in m for m in data.messages)
     assert any("1 objects marked `ignore` are taken as crowds" in m for m in data.messages)
     assert MetadataCatalog.get(data.test).get("json_file") is None
+
+
+def test_a_file_name_with_two_slashes_is_a_file(coco: Callable[..., Path]) -> None:
+    root = coco(images=first_changed(file_name="sub//0.jpg"))
+    write_image(root / "images/sub/0.jpg")
+    assert records(root)[0]["file_name"].endswith("sub//0.jpg")
 
 
 def test_a_test_file_without_annotations_is_for_predicting_only(coco: Callable[..., Path]) -> None:

@@ -17,6 +17,8 @@ from detectron2.modeling import (
 )
 from torch import nn
 
+from resnet_backbone.engine.guard import MEMORY
+
 REGISTRIES: dict[str, Any] = {
     "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
     "MODEL.BACKBONE.NAME": BACKBONE_REGISTRY,
@@ -31,11 +33,15 @@ def build_detector(cfg: CfgNode) -> nn.Module:
     """Detectron2's `build_model`.
 
     Raises:
-        ValueError: a registered name that nothing has, or a feature that the backbone has not.
+        ValueError: a registered name that nothing has, a feature that the backbone has not, or any other key that
+            Detectron2 cannot build from.
+        RuntimeError: memory is full.
     """
     try:
         model: nn.Module = build_model(cfg)
-    except (KeyError, AssertionError) as error:
+    except (KeyError, IndexError, AssertionError, TypeError, ZeroDivisionError, ImportError, RuntimeError) as error:
+        if any(sign in str(error) for sign in MEMORY):
+            raise
         raise ValueError(_reason(cfg, error)) from error
     return model
 

@@ -25,6 +25,7 @@ from resnet_backbone.detection.training.batches import Records, training_batches
 from resnet_backbone.detection.training.loop import Loop
 from resnet_backbone.detection.training.room import room_findings
 from resnet_backbone.detection.training.settle import Prepared, RunOptions, settle
+from resnet_backbone.engine.guard import MEMORY
 from resnet_backbone.engine.logs import set_up_logs
 from resnet_backbone.engine.preflight import Finding, Report
 from resnet_backbone.engine.progress import duration
@@ -147,7 +148,7 @@ def _memory(cfg: CfgNode) -> str:
 
 @contextmanager
 def _errors_into(report: Report) -> Iterator[None]:
-    """What a user can mend becomes a finding, and the next part is looked at."""
+    """What a run would end with becomes a finding, and the next part is looked at; full memory has its own handler."""
     try:
         yield
     except DataError as error:
@@ -156,6 +157,11 @@ def _errors_into(report: Report) -> Iterator[None]:
             report.add(Finding("error", f"and {len(error.faults) - LISTED} more faults of the data, not listed here"))
     except (ValueError, OSError) as error:
         report.add(Finding("error", str(error)))
+    except Exception as error:
+        if any(sign in str(error) for sign in MEMORY):
+            raise
+        said = (str(error).strip() or "no more is said").splitlines()[0]
+        report.add(Finding("error", f"{type(error).__name__}: {said}; a run would break off there"))
 
 
 def _version(package: str) -> str:

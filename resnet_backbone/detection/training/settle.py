@@ -15,6 +15,7 @@ from resnet_backbone.detection.device import choose_device
 from resnet_backbone.detection.prepare import prepare
 from resnet_backbone.detection.training.checkpoint import FINAL, LAST
 from resnet_backbone.detection.training.config import ReadConfig, read_config, value_of
+from resnet_backbone.detection.training.inputs import check_inputs
 from resnet_backbone.detection.training.options import check_options
 from resnet_backbone.detection.training.schedule import check_batch, scale_schedule
 from resnet_backbone.detection.training.sets import use_data
@@ -92,6 +93,7 @@ def settle(options: RunOptions) -> Prepared:
     _check_shared_device(cfg)
     _refuse_ignored(cfg)
     check_metrics(cfg)
+    check_inputs(cfg)
     if options.check and options.eval_only:
         raise ValueError("--check: looks at what is needed for training; leave --eval-only out")
     if options.new_schedule and not options.resume:

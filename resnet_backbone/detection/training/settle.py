@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -107,6 +107,7 @@ def settle(options: RunOptions) -> Prepared:
         written = read_config(options.config).cfg.SOLVER.IMS_PER_BATCH
         notes += scale_schedule(cfg, written, read.given, options.processes)
     _refuse_unasked(options, output)
+    notes += _held(options, output)
     notes += use_data(cfg, read.explicit, test_only=options.eval_only)  # last: it takes the longest
     if options.smoke:
         use_few_images(cfg)
@@ -187,6 +188,15 @@ def _refuse_unasked(options: RunOptions, output: Path) -> None:
     unasked = not (options.eval_only or options.resume or options.overwrite or options.check or own)
     if unasked and any((output / name).exists() for name in (LAST, FINAL)):
         raise ValueError(f"{output} holds a run: go on with --resume, begin anew with --overwrite, or choose --output")
+
+
+def _held(options: RunOptions, output: Path) -> list[str]:
+    """What a run would refuse of its folder, which --check leaves alone."""
+    try:
+        _refuse_unasked(replace(options, check=False), output)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def _open_folder(options: RunOptions, output: Path) -> None:

@@ -12,6 +12,7 @@ from resnet_backbone.detection.build import build_detector
 from resnet_backbone.detection.config import default_config
 from resnet_backbone.detection.preflight.check import check
 from resnet_backbone.detection.training import inputs
+from resnet_backbone.detection.training.config import read_config
 from resnet_backbone.detection.training.inputs import check_crop_of_masks, check_inputs
 from resnet_backbone.detection.training.run import run
 from resnet_backbone.detection.training.settle import RunOptions
@@ -85,6 +86,13 @@ def test_a_detector_that_cannot_be_built_is_one_sentence() -> None:
     cfg = settings(MODEL__DEVICE="cpu", MODEL__ROI_HEADS__NAME="StandardROIHeads", MODEL__ROI_BOX_HEAD__NUM_FC=1)
     cfg.MODEL.ROI_BOX_HEAD.NAME, cfg.MODEL.ROI_BOX_HEAD.FC_DIM = "FastRCNNConvFCHead", -1
     with pytest.raises(ValueError, match="the detector cannot be built: RuntimeError .* negative dimension -1"):
+        build_detector(cfg)
+
+
+@pytest.mark.parametrize("key", ["RESNETS", "FPN"])
+def test_an_unknown_norm_is_named(tmp_path, key: str) -> None:
+    cfg = read_config(write_config(tmp_path, TINY), (f"MODEL.{key}.NORM", "BatchNorm")).cfg
+    with pytest.raises(ValueError, match=rf"MODEL.{key}.NORM: 'BatchNorm' is no norm; use FrozenBN, BN, SyncBN, GN or"):
         build_detector(cfg)
 
 

@@ -27,6 +27,7 @@ REGISTRIES: dict[str, Any] = {
     "MODEL.ROI_BOX_HEAD.NAME": ROI_BOX_HEAD_REGISTRY,
     "MODEL.ROI_MASK_HEAD.NAME": ROI_MASK_HEAD_REGISTRY,
 }
+NORMS = ("RESNETS", "FPN", "ROI_BOX_HEAD", "ROI_MASK_HEAD", "RETINANET")
 
 
 def build_detector(cfg: CfgNode) -> nn.Module:
@@ -55,7 +56,12 @@ def _reason(cfg: CfgNode, error: Exception) -> str:
         if node and str(node) not in names and repr(str(node)) in str(error):
             near = difflib.get_close_matches(str(node), names, n=1, cutoff=0.4) or names[:1]
             return f"{key}: nothing is registered as {str(node)!r}; did you mean {near[0]!r}?"
+    for key in NORMS:
+        norm = cfg.MODEL[key].NORM
+        if isinstance(error, KeyError) and error.args == (norm,):
+            return f"MODEL.{key}.NORM: {norm!r} is no norm; use FrozenBN, BN, SyncBN, GN or ''"
+    said = (str(error).splitlines() or [""])[0]
     return (
-        f"the detector cannot be built: {type(error).__name__} {error}; look at MODEL.*.IN_FEATURES, which must name "
+        f"the detector cannot be built: {type(error).__name__} {said}; look at MODEL.*.IN_FEATURES, which must name "
         "features of the backbone or neck, and at the sizes that go with them"
     )

@@ -105,7 +105,7 @@ def _class_names(categories: Sequence[Mapping[str, Any]], file: Path) -> dict[in
     whole = all(isinstance(i, int) for i in ids)
     if not categories or not whole or len(set(ids)) < len(ids):
         raise ValueError(f"{file}: its categories need whole numbers as ids, each once; it has {ids[:10]}")
-    if any("name" not in c for c in categories):
+    if any(c.get("name") in (None, "") for c in categories):
         raise ValueError(f"{file}: a category has no name; every class needs one")
     names = Counter(str(c["name"]) for c in categories)
     return {c["id"]: str(c["name"]) + f" (id {c['id']})" * (names[str(c["name"])] > 1) for c in categories}

@@ -78,7 +78,7 @@ def _look(ready: Prepared, options: RunOptions, records: Records, report: Report
     find_network(model)
     with _errors_into(report):
         report.add(_weights(cfg, model))
-    report.add(*norm_findings(model, share // cfg.SOLVER.ACCUMULATE))
+    report.add(*norm_findings(model, share // cfg.SOLVER.ACCUMULATE, options.processes))
     report.heading("data")
     with _errors_into(report):
         report.add(*data_findings(cfg, records))

@@ -22,6 +22,7 @@ from resnet_backbone.detection.training.sets import use_data
 from resnet_backbone.detection.training.smoke import shrink, use_few_images, use_generated
 from resnet_backbone.detection.training.testing import check_metrics
 from resnet_backbone.engine.logs import set_up_logs
+from resnet_backbone.engine.preflight import disk
 from resnet_backbone.weights.record import WeightRecord
 
 # Detectron2's keys that its own trainer obeys and this one does not: better refused than ignored.
@@ -128,7 +129,11 @@ def _output(options: RunOptions, read: ReadConfig) -> Path:
     written = Path(read.cfg.OUTPUT_DIR) if "OUTPUT_DIR" in read.explicit else Path("runs") / options.config.stem
     if options.smoke and "OUTPUT_DIR" not in read.given:
         written = _smoke_folder(options)  # never over a real run
-    return options.output or written
+    output = options.output or written
+    place = disk(output, 0)
+    if place.level == "error":
+        raise ValueError(place.text)
+    return output
 
 
 def _smoke_folder(options: RunOptions) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.data import transforms as T
@@ -21,6 +22,7 @@ from made_pets import (
     write_coco,
     write_image,
 )
+from pycocotools import mask as masks
 
 from resnet_backbone.detection.data.catalog import register_user_data
 
@@ -105,6 +107,14 @@ def test_masks_as_run_lengths_ask_for_bitmasks(coco: Callable[..., Path]) -> Non
         instance_mask_format="bitmask",
     )  # fmt: skip
     assert mapper(record)["instances"].gt_masks.tensor.sum() == 40
+
+
+def test_compressed_run_lengths_stay_as_pycocotools_wrote_them(coco: Callable[..., Path]) -> None:
+    drawn = np.asfortranarray(np.random.default_rng(0).integers(0, 2, (40, 60), dtype=np.uint8))
+    mask = {"size": [40, 60], "counts": masks.encode(drawn)["counts"].decode()}
+    data = register(coco(annotations=first_changed(segmentation=mask)), masks=True)
+    assert data.mask_format == "bitmask"
+    assert (masks.decode(DatasetCatalog.get(data.train)[0]["annotations"][0]["segmentation"]) == drawn).all()
 
 
 def test_objects_without_mask_are_not_trained_on_where_masks_are(coco: Callable[..., Path]) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from made_pets import (
     write_voc,
     xml,
 )
+from pycocotools import mask as masks
 
 from resnet_backbone.detection.data.catalog import find_root, register_user_data
 from resnet_backbone.detection.data.coco import load_coco
@@ -38,6 +40,9 @@ def voc(tmp_path: Path) -> Path:
 @pytest.fixture
 def coco(tmp_path: Path) -> Callable[..., Path]:
     return partial(write_coco, tmp_path)
+
+
+WHOLE = masks.encode(np.asfortranarray(np.tile(np.uint8([[0, 1], [1, 0]]), (20, 30))))["counts"].decode()
 
 
 BOMB = '<?xml version="1.0"?><!DOCTYPE annotation [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]>' + xml(one_object("&b;"))
@@ -116,6 +121,15 @@ def test_images_that_do_not_decode(voc: Path, ending: str, keep: int) -> None:
         ({"annotations": first_changed(segmentation="mask")}, "neither a list of lists of numbers nor run lengths"),
         ({"annotations": first_changed(segmentation={**RLE, "size": [60, 40]})}, r"mask of size \[60, 40\]"),
         ({"annotations": first_changed(segmentation={**RLE, "counts": [1, 2]})}, "do not add up"),
+        (
+            {"annotations": first_changed(segmentation={**RLE, "counts": "abc"})},
+            "0 has a mask with run lengths that do",
+        ),
+        ({"annotations": first_changed(segmentation={**RLE, "counts": ""})}, "do not add up to its 40 x 60 pixels"),
+        ({"annotations": first_changed(segmentation={**RLE, "counts": WHOLE[:-1]})}, "do not add up to its 40 x 60"),
+        ({"annotations": first_changed(segmentation=[[10**400, 1, 2, 3, 4, 5]])}, "neither a list of lists of numbers"),
+        ({"annotations": first_changed(bbox=[10**400, 1, 2, 3])}, "not four numbers"),
+        ({"annotations": first_changed(area=-(10**400))}, "has the area -1000.*, which is no number"),
         ({"annotations": lambda entries: [{**e, "iscrowd": 1} for e in entries]}, "has an object to train on"),
         ({"annotations": []}, "has an object to train on"),
         ({"images": [], "annotations": []}, "the training set of .* has no images"),

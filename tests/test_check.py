@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detectron2.layers import NaiveSyncBatchNorm
 from made_data import TINY, write_config, write_rectangles
 from PIL import Image
 from torch import nn
@@ -196,6 +197,25 @@ def test_norms():
     assert [f.level for f in norm_findings(nn.Sequential(norm), 16)] == ["ok", "error"]
     norm.running_var[1] = float("nan")
     assert [f.level for f in norm_findings(nn.Sequential(norm), 16)] == ["ok", "error"]
+
+
+@pytest.mark.parametrize("kind", [nn.SyncBatchNorm, NaiveSyncBatchNorm])
+def test_synchronised_norms_learn_from_the_images_of_all_processes(kind):
+    model = nn.Sequential(kind(4), nn.BatchNorm2d(4))
+    assert "1 batch norms learn from 2 images at a time" in norm_findings(model, 2, processes=8)[1].text
+    assert "2 batch norms learn from 2 images at a time" in norm_findings(model, 2, processes=2)[1].text
+    assert len(norm_findings(model[:1], 1, processes=8)) == 1
+
+
+def test_a_folder_that_is_a_file(tmp_path, data):
+    (tmp_path / "run").write_text("")
+    sentence = "run is a file and no folder; choose another folder: --output DIR"
+    for folder in (tmp_path / "run", tmp_path / "run" / "below"):
+        assert disk(folder, 0).level == "error" and sentence in disk(folder, 0).text
+    code, lines = looked_at(options(tmp_path, data))
+    assert code == 1 and sentence in found(lines, "error")[0]
+    with pytest.raises(ValueError, match=sentence):
+        run(options(tmp_path, data))
 
 
 def test_room(tmp_path, data, monkeypatch):

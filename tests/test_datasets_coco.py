@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.data import transforms as T
@@ -19,7 +20,9 @@ from made_pets import (
     records,
     register,
     write_coco,
+    write_image,
 )
+from pycocotools import mask as masks
 
 from resnet_backbone.detection.data.catalog import register_user_data
 
@@ -106,6 +109,14 @@ def test_masks_as_run_lengths_ask_for_bitmasks(coco: Callable[..., Path]) -> Non
     assert mapper(record)["instances"].gt_masks.tensor.sum() == 40
 
 
+def test_compressed_run_lengths_stay_as_pycocotools_wrote_them(coco: Callable[..., Path]) -> None:
+    drawn = np.asfortranarray(np.random.default_rng(0).integers(0, 2, (40, 60), dtype=np.uint8))
+    mask = {"size": [40, 60], "counts": masks.encode(drawn)["counts"].decode()}
+    data = register(coco(annotations=first_changed(segmentation=mask)), masks=True)
+    assert data.mask_format == "bitmask"
+    assert (masks.decode(DatasetCatalog.get(data.train)[0]["annotations"][0]["segmentation"]) == drawn).all()
+
+
 def test_objects_without_mask_are_not_trained_on_where_masks_are(coco: Callable[..., Path]) -> None:
     root = coco(annotations=first_changed(segmentation=[[1, 2, 3, 4]]))
     data = register(root, masks=True)
@@ -120,6 +131,12 @@ def test_strays_and_ignored_are_counted(coco: Callable[..., Path]) -> None:
     assert any("1 annotations without their image left out (first: image 77)" in m for m in data.messages)
     assert any("1 objects marked `ignore` are taken as crowds" in m for m in data.messages)
     assert MetadataCatalog.get(data.test).get("json_file") is None
+
+
+def test_a_file_name_with_two_slashes_is_a_file(coco: Callable[..., Path]) -> None:
+    root = coco(images=first_changed(file_name="sub//0.jpg"))
+    write_image(root / "images/sub/0.jpg")
+    assert records(root)[0]["file_name"].endswith("sub//0.jpg")
 
 
 def test_a_test_file_without_annotations_is_for_predicting_only(coco: Callable[..., Path]) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,8 +24,9 @@ from made_pets import (
     write_voc,
     xml,
 )
+from pycocotools import mask as masks
 
-from resnet_backbone.detection.data.catalog import register_user_data
+from resnet_backbone.detection.data.catalog import find_root, register_user_data
 from resnet_backbone.detection.data.coco import load_coco
 from resnet_backbone.detection.data.faults import DataError
 from resnet_backbone.evaluation.voc_xml import read_annotation
@@ -38,6 +40,9 @@ def voc(tmp_path: Path) -> Path:
 @pytest.fixture
 def coco(tmp_path: Path) -> Callable[..., Path]:
     return partial(write_coco, tmp_path)
+
+
+WHOLE = masks.encode(np.asfortranarray(np.tile(np.uint8([[0, 1], [1, 0]]), (20, 30))))["counts"].decode()
 
 
 BOMB = '<?xml version="1.0"?><!DOCTYPE annotation [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]>' + xml(one_object("&b;"))
@@ -104,6 +109,7 @@ def test_images_that_do_not_decode(voc: Path, ending: str, keep: int) -> None:
         ({"annotations": [3]}, "3 stands where"),
         ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, r"each once; it has \[1, 1\]"),
         ({"categories": [{"id": 5}]}, "a category has no name"),
+        ({"categories": [{"id": 5, "name": None}]}, "a category has no name"),
         ({"images": first_changed(id=1)}, "two have one id"),
         ({"images": first_changed(id="zero")}, "ids are mixed"),
         ({"images": first_changed(file_name=None)}, "an image needs id and file_name"),
@@ -115,6 +121,15 @@ def test_images_that_do_not_decode(voc: Path, ending: str, keep: int) -> None:
         ({"annotations": first_changed(segmentation="mask")}, "neither a list of lists of numbers nor run lengths"),
         ({"annotations": first_changed(segmentation={**RLE, "size": [60, 40]})}, r"mask of size \[60, 40\]"),
         ({"annotations": first_changed(segmentation={**RLE, "counts": [1, 2]})}, "do not add up"),
+        (
+            {"annotations": first_changed(segmentation={**RLE, "counts": "abc"})},
+            "0 has a mask with run lengths that do",
+        ),
+        ({"annotations": first_changed(segmentation={**RLE, "counts": ""})}, "do not add up to its 40 x 60 pixels"),
+        ({"annotations": first_changed(segmentation={**RLE, "counts": WHOLE[:-1]})}, "do not add up to its 40 x 60"),
+        ({"annotations": first_changed(segmentation=[[10**400, 1, 2, 3, 4, 5]])}, "neither a list of lists of numbers"),
+        ({"annotations": first_changed(bbox=[10**400, 1, 2, 3])}, "not four numbers"),
+        ({"annotations": first_changed(area=-(10**400))}, "has the area -1000.*, which is no number"),
         ({"annotations": lambda entries: [{**e, "iscrowd": 1} for e in entries]}, "has an object to train on"),
         ({"annotations": []}, "has an object to train on"),
         ({"images": [], "annotations": []}, "the training set of .* has no images"),
@@ -167,13 +182,43 @@ def test_broken_json_is_refused(coco: Callable[..., Path], content: bytes) -> No
         ({"format": "coco", "train": "no.json"}, "no.json: No such file"),
         ({"format": "voc", "root": "/"}, "DATA.ROOT: / has no folder Annotations"),
         ({"test_fraction": 1.5}, "DATA.TEST_FRACTION: 1.5"),
+        ({"classes": ["cat", "cat"]}, "DATA.CLASSES: names cat more than once; name each class once"),
         ({"masks": True}, "MODEL.MASK_ON: True, but data in VOC's layout"),
-        ({"train": "train"}, r"DATA.TRAIN: no file .*train.txt; the splits there are none"),
+        ({"train": "train", "test": "val"}, r"DATA.TRAIN: no file .*train.txt; the splits there are none"),
+        ({"train": "train"}, "DATA.TEST: is empty, but DATA.TRAIN is 'train'; name both splits, or leave both empty"),
+        ({"test": "val"}, "DATA.TRAIN: is empty, but DATA.TEST is 'val'; name both splits, or leave both empty"),
     ],
 )
 def test_wrong_keys_are_refused_by_name(voc: Path, keys: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         register_user_data(config(**{"format": "voc", "root": voc, **keys}))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+def test_split_files_are_in_utf8(voc: Path, encoding: str) -> None:
+    write_image(voc / "JPEGImages/käse.jpg")
+    (voc / "Annotations/käse.xml").write_text(xml(one_object()))
+    (voc / "ImageSets/Main").mkdir(parents=True)
+    (voc / "ImageSets/Main/train.txt").write_text("pet 0\nkäse\n", encoding=encoding)
+    (voc / "ImageSets/Main/val.txt").write_text("pet 1\n")
+    if encoding.startswith("utf-8"):
+        assert "2 images to train on" in register(voc).messages[0]
+    else:
+        with pytest.raises(ValueError, match=r"train\.txt: not readable as text in UTF-8 .*; save it as UTF-8"):
+            register(voc)
+
+
+def test_keypoints_of_ones_own_data_are_not_read(coco: Callable[..., Path]) -> None:
+    cfg = config(format="coco", root=coco(), train="all.json", train_images="images")
+    cfg.MODEL.KEYPOINT_ON = True
+    with pytest.raises(ValueError, match="MODEL.KEYPOINT_ON: True, but keypoints of DATA.* are not read"):
+        register_user_data(cfg)
+
+
+def test_a_folder_below_ones_home(voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(voc.parent))
+    monkeypatch.setenv("DETECTRON2_DATASETS", "~")
+    assert find_root("pets") == voc
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda t: f"<annotation>{t}</annotation>".encode()))

@@ -78,6 +78,30 @@ def test_both_byte_orders_of_exif_are_read(tmp_path):
     assert decode_jpeg(data[:2] + marker + broken + data[2:]) is None
 
 
+def xmp(said):
+    return f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description {said}</x:xmpmeta>'.encode()
+
+
+@pytest.mark.parametrize("said", ["/>"] + [f'tiff:Orientation="{n}"/>' for n in range(1, 9)])
+@pytest.mark.parametrize("in_exif", [None, 1, 6])
+def test_an_orientation_in_xmp_turns_where_exif_has_none(tmp_path, said, in_exif):
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    if in_exif:
+        exif[0x0112] = in_exif
+    photograph().save(tmp_path / "a.jpg", exif=exif, xmp=xmp(said))
+    expected = detectron2_read(str(tmp_path / "a.jpg"), format="BGR").astype(int)
+    ours = read_image(str(tmp_path / "a.jpg"), "BGR")
+    assert ours.shape == expected.shape and np.abs(ours - expected).max() <= 1
+    quick = said in ("/>", 'tiff:Orientation="1"/>') and in_exif != 6
+    assert (decode_jpeg((tmp_path / "a.jpg").read_bytes()) is not None) == quick
+
+
+def test_an_orientation_in_xmp_as_an_element(tmp_path):
+    photograph().save(tmp_path / "a.jpg", xmp=xmp("><tiff:Orientation>6</tiff:Orientation></rdf:Description>"))
+    assert read_image(str(tmp_path / "a.jpg"), "BGR").shape == (90, 60, 3)
+
+
 def test_what_the_decoders_read_differently_is_left_to_pillow(tmp_path):
     photograph().convert("CMYK").save(tmp_path / "cmyk.jpg")
     photograph().save(tmp_path / "png.jpg", format="PNG")

@@ -8,10 +8,14 @@ import pytest
 from detectron2 import model_zoo
 from detectron2.config import get_cfg
 from detectron2.engine import DefaultTrainer
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.anchor_generator import build_anchor_generator
+from detectron2.structures import BoxMode
 from made_data import SMALL, write_config
 from test_zoo import COVERED
 
 from resnet_backbone.detection.config import default_config
+from resnet_backbone.detection.preflight.boxes import anchor_finding
 from resnet_backbone.detection.training.config import leaves, read_config
 from resnet_backbone.detection.training.schedule import check_batch, scale_schedule
 
@@ -62,6 +66,12 @@ def test_a_zoo_config_reads_as_yacs_reads_it(name):
         ("_BASE_: missing.yaml", [], "missing.yaml: no such config file"),
         ("{}", ["SEED"], "'SEED' has no value behind it"),
         ("{}", ["MODEL.MASKON", "True"], "command line: unknown key 'MODEL.MASKON'; did you mean 'MODEL.MASK_ON'"),
+        ("{}", ["SOLVER.STEPS", "('4',)"], r"SOLVER.STEPS is \('4',\), but must hold numbers \(as \(30000,\)\)"),
+        ("INPUT: {MIN_SIZE_TRAIN: ['128']}", [], r"INPUT.MIN_SIZE_TRAIN is \('128',\), but must hold numbers"),
+        ("SOLVER: {STEPS: []}", ["SOLVER.STEPS", "[[4]]"], r"SOLVER.STEPS is \(\[4\],\), but must hold numbers"),
+        ("{}", ["DATA.CLASSES", "[1, 2]"], r"DATA.CLASSES is \[1, 2\], but must hold text \(as \['cat'\]\)"),
+        ("{}", ["DATA.CLASSES", "[['cat']]"], "DATA.CLASSES is .*, but must hold text"),
+        ("{}", ["MODEL.RESNETS.DEFORM_ON_PER_STAGE", "[1]"], "DEFORM_ON_PER_STAGE is .*, but must hold True or False"),
         ("{}", ["MODEL.MASK_ON", "maybe"], "MODEL.MASK_ON is 'maybe', but it must be True or False"),
     ],
 )
@@ -86,6 +96,16 @@ def test_a_base_is_read_first_and_types_bend_only_where_nothing_is_lost(tmp_path
     assert read.cfg.INPUT.MIN_SIZE_TRAIN == (320,) and read.cfg.DATASETS.TEST == ("mine",)
     assert read.cfg.SOLVER.NESTEROV is True
     assert read.explicit >= {"SEED", "SOLVER.BASE_LR", "DATASETS.TEST"}
+
+
+def test_anchor_sizes_for_all_levels_at_once_are_detectron2s_too(tmp_path):
+    cfg = read_config(write_config(tmp_path, "{}"), ["MODEL.ANCHOR_GENERATOR.SIZES", "[32, 64]"]).cfg
+    record = {"height": 100, "width": 200, "annotations": [{"bbox": [0, 0, 40, 40], "bbox_mode": BoxMode.XYXY_ABS}]}
+    cfg.INPUT.MIN_SIZE_TRAIN = (0,)  # leaves images as they are
+    assert "objects are 40 to 40 pixels large" in anchor_finding(cfg, [record]).text
+    assert "anchors 32 to 64" in anchor_finding(cfg, [record]).text
+    generator = build_anchor_generator(cfg, [ShapeSpec(stride=stride) for stride in (4, 8)])
+    assert generator.num_anchors == [6, 6]  # two sizes in three shapes, on both levels
 
 
 def test_defaults_of_ours_do_not_change_detectron2s():

@@ -155,6 +155,11 @@ def test_missing_file_names_the_nearest(tmp_path):
         read_weights(tmp_path / "resnet5O.pth")
 
 
+def test_a_folder_is_said_to_be_one(tmp_path):
+    with pytest.raises(WeightsError, match="is a folder; name the file of weights in it"):
+        read_weights(tmp_path)
+
+
 def test_sidecar_record(tmp_path):
     path = tmp_path / "net.pth.xz"
     buffer = io.BytesIO()

@@ -57,13 +57,15 @@ class Report:
 
 
 def disk(folder: Path, checkpoint: int) -> Finding:
-    """Room for the checkpoints of a run.
+    """Room for the checkpoints of a run, in a folder that can be written to.
 
     Args:
         folder: that they go to; need not be there yet.
         checkpoint: bytes of one; while it is replaced there are two, and the final weights stand beside it.
     """
     there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if not there.is_dir():
+        return Finding("error", f"{there} is a file and no folder; choose another folder: --output DIR")
     free = shutil.disk_usage(there).free
     text = f"{free / GIGABYTE:.1f} GB free in {folder}, a checkpoint takes {checkpoint / GIGABYTE:.2f} GB"
     if not os.access(there, os.W_OK):

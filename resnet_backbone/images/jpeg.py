@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import cv2
@@ -13,13 +14,15 @@ Order = Literal["RGB", "BGR"]
 # Frames of Huffman-coded lossy JPEG, baseline to progressive.
 FRAMES = (0xC0, 0xC1, 0xC2)
 START_OF_SCAN, APPLICATION_1 = 0xDA, 0xE1
+# Where EXIF says no orientation, Pillow takes that of XMP, by the same pattern.
+XMP, XMP_ORIENTATION = b"http://ns.adobe.com/xap/1.0/\0", re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 
 def decode_jpeg(data: bytes, order: Order = "BGR") -> npt.NDArray[np.uint8] | None:
     """Pixels of shape (height, width, 3), 0..255; grey becomes three equal channels.
 
     Pillow's and OpenCV's decoders agree on what this decodes: JPEG of 8 bits with one or three channels, whole,
-    and not to be turned by its EXIF data.
+    and not to be turned by its EXIF or XMP data.
 
     Args:
         data: a file's content.
@@ -48,7 +51,7 @@ def _plain(data: bytes) -> bool:
             continue
         if kind == START_OF_SCAN:
             return framed
-        if kind == APPLICATION_1 and data[at + 4 : at + 8] == b"Exif" and _may_turn(data, at):
+        if kind == APPLICATION_1 and _may_turn(data[at + 4 : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")]):
             return False
         if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
             framed = kind in FRAMES and data[at + 4] == 8 and data[at + 9] in (1, 3)
@@ -58,9 +61,13 @@ def _plain(data: bytes) -> bool:
     return False
 
 
-def _may_turn(data: bytes, at: int) -> bool:
-    """Whether the EXIF segment at `at` holds an orientation other than upright, or is not readable."""
-    segment = data[at + 10 : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")]
+def _may_turn(application: bytes) -> bool:
+    """Whether an APP1 segment holds an orientation other than upright, or EXIF that is not readable."""
+    if application.startswith(XMP):
+        return any(found != b"1" for found in XMP_ORIENTATION.findall(application))
+    if not application.startswith(b"Exif"):
+        return False
+    segment = application[6:]
     order: Literal["little", "big"] = "little" if segment[:2] == b"II" else "big"
     if segment[:2] not in (b"II", b"MM"):
         return True

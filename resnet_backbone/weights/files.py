@@ -58,6 +58,8 @@ def read_weights(path: str | Path) -> WeightsFile:
         WeightsError: no such file; truncated, foreign or hostile content; a sidecar of another file.
     """
     path = Path(path)
+    if path.is_dir():
+        raise WeightsError(f"{path}: is a folder; name the file of weights in it")
     if not path.is_file():
         raise WeightsError(f"{path}: no such file{_neighbours(path)}")
     raw = path.read_bytes()

@@ -86,6 +86,11 @@ def _spec(cfg: CfgNode) -> DataSpec:
     kind = str(data.FORMAT).lower()
     if kind not in ("voc", "coco"):
         raise ValueError(f"DATA.FORMAT: {data.FORMAT!r} is neither 'voc' (folders of XML) nor 'coco' (JSON files)")
+    if cfg.MODEL.KEYPOINT_ON:
+        raise ValueError(
+            "MODEL.KEYPOINT_ON: True, but keypoints of DATA.* are not read; set it to False, or register the data with "
+            "Detectron2 and name them in DATASETS.TRAIN"
+        )
     root = find_root(data.ROOT or ".")
     if kind == "coco" and not data.TRAIN:
         raise ValueError("DATA.TRAIN: is empty; name the JSON file to train on, from DATA.ROOT")
@@ -111,7 +116,7 @@ def find_root(text: str) -> Path:
     Raises:
         ValueError: it is in neither.
     """
-    root, datasets = Path(text).expanduser(), Path(os.getenv("DETECTRON2_DATASETS", "datasets"))
+    root, datasets = Path(text).expanduser(), Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser()
     for folder in (root, datasets / root):
         if folder.is_dir():
             return folder

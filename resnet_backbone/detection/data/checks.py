@@ -9,50 +9,38 @@ from typing import Any
 
 from detectron2.structures import BoxMode
 from detectron2.utils import comm
-from PIL import Image, UnidentifiedImageError
 
-from resnet_backbone.detection.data.faults import Faults
+from resnet_backbone.detection.data.faults import DataError, Faults
 from resnet_backbone.engine.progress import Progress
+from resnet_backbone.images.size import image_size
 
 Record = dict[str, Any]
 
-EXIF_ORIENTATION = 0x0112
-SIDEWAYS = (5, 6, 7, 8)
 MANY = 5000
 """Images from which on looking at them takes so long that one wants to see it."""
-END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 
 
-def image_size(file: str) -> tuple[int, int]:
-    """Height and width as Detectron2 will see the image, turned as its EXIF data say.
+def missing_files(records: Iterable[Record]) -> list[str]:
+    """Images that are not there, by the listings of their folders; addresses (with ://) are not looked at."""
+    files = [r["file_name"] for r in records if "://" not in r["file_name"]]
+    folders = {os.path.dirname(file) for file in files}
+    there = {folder: set(os.listdir(folder or ".")) for folder in folders if os.path.isdir(folder or ".")}
+    return [file for file in files if os.path.basename(file) not in there.get(os.path.dirname(file), ())]
 
-    Reads the header and looks for the file's end; only a file without its end mark is decoded.
+
+def check_there(records: Sequence[Record]) -> None:
+    """Every image is there.
 
     Raises:
-        ValueError: no image, or one that is cut off.
+        DataError: names the first that is not, and how many there are.
     """
-    try:
-        with Image.open(file) as image:
-            width, height = image.size
-            sideways = image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS
-            if not _has_end(file, image.format or ""):
-                image.load()
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{file}: not readable as an image ({error}); restore it or take it out") from error
-    return (width, height) if sideways else (height, width)
-
-
-def _has_end(file: str, kind: str) -> bool:
-    end = END_MARKS.get(kind)
-    if end is None:
-        return True
-    with open(file, "rb") as stream:
-        stream.seek(-min(len(end) + 32, os.path.getsize(file)), os.SEEK_END)
-        return end in stream.read()
+    missing = missing_files(records)
+    if missing:
+        raise DataError([_absence(missing, len(records))])
 
 
 def check_images(records: Iterable[Record]) -> None:
-    """Every image is there, has a readable header and the size that its annotation says.
+    """Every image is there, is readable and has the size that its annotation says; addresses are not looked at.
 
     Fills in height and width where the annotation does not say.
 
@@ -60,27 +48,30 @@ def check_images(records: Iterable[Record]) -> None:
         DataError: names every image that is not so, of missing ones the first and how many there are.
     """
     records = list(records)
-    folders = {os.path.dirname(r["file_name"]) for r in records}
-    there = {os.path.join(f, name) for f in folders if os.path.isdir(f) for name in os.listdir(f or ".")}
-    missing = [r["file_name"] for r in records if r["file_name"] not in there]
-    faults = Faults()
+    missing = missing_files(records)
+    absent, faults = set(missing), Faults()
     if missing:
-        faults.found.append(
-            f"{missing[0]}: annotated, but there is no such file ({len(missing)} of {len(records)} are missing); "
-            "add the files, correct the folder (DATA.ROOT, DATA.TRAIN_IMAGES, DATA.TEST_IMAGES) or the annotation"
-        )
+        faults.found.append(_absence(missing, len(records)))
     progress = Progress(len(records), "looking at the images", show=len(records) >= MANY and comm.is_main_process())
     for record in records:
-        if record["file_name"] in there:
+        if record["file_name"] not in absent and "://" not in record["file_name"]:
             faults.tried(_check_image, record)
         progress.step()
     progress.close()
     faults.end()
 
 
+def _absence(missing: Sequence[str], of: int) -> str:
+    return (
+        f"{missing[0]}: annotated, but there is no such file ({len(missing)} of {of} are missing); add the files, "
+        "correct the folder (DATA.ROOT, DATA.TRAIN_IMAGES, DATA.TEST_IMAGES; of registered sets $DETECTRON2_DATASETS) "
+        "or the annotation"
+    )
+
+
 def _check_image(record: Record) -> None:
     height, width = image_size(record["file_name"])
-    said = (record["height"] or height, record["width"] or width)
+    said = (record.get("height") or height, record.get("width") or width)
     if said != (height, width):
         raise ValueError(
             f"{record['file_name']}: the image has {width} x {height} pixels (as its EXIF data turn it), its "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pycocotools import mask as masks
 
 from resnet_backbone.detection.data.faults import Faults
 from resnet_backbone.evaluation.json_files import parse_json
+from resnet_backbone.evaluation.rle import check_rle_counts
 
 Record = dict[str, Any]
 
@@ -105,7 +107,7 @@ def _class_names(categories: Sequence[Mapping[str, Any]], file: Path) -> dict[in
     whole = all(isinstance(i, int) for i in ids)
     if not categories or not whole or len(set(ids)) < len(ids):
         raise ValueError(f"{file}: its categories need whole numbers as ids, each once; it has {ids[:10]}")
-    if any("name" not in c for c in categories):
+    if any(c.get("name") in (None, "") for c in categories):
         raise ValueError(f"{file}: a category has no name; every class needs one")
     names = Counter(str(c["name"]) for c in categories)
     return {c["id"]: str(c["name"]) + f" (id {c['id']})" * (names[str(c["name"])] > 1) for c in categories}
@@ -153,14 +155,17 @@ def _annotation(
             annotation["segmentation"] = mask
         else:
             counted["masks with fewer than three points: only their boxes are used"] += 1
-    if isinstance(one.get("area"), (int, float)):
-        annotation["area"] = one["area"]
+    area = one.get("area")
+    if isinstance(area, (int, float)):
+        if not _is_finite(area):
+            raise ValueError(f"{where} has the area {area!r:.40}, which is no number; correct it")
+        annotation["area"] = area
     return annotation
 
 
 def _box(one: Mapping[str, Any], where: str) -> list[float]:
     box = one.get("bbox")
-    numbers = isinstance(box, list) and all(isinstance(v, (int, float)) and math.isfinite(v) for v in box)
+    numbers = isinstance(box, list) and all(map(_is_finite, box))
     if not numbers or len(box) != 4:  # type: ignore[arg-type]
         raise ValueError(f"{where} has the bbox {box!r:.60} and not four numbers (x, y, width, height)")
     return list(box)  # type: ignore[arg-type]
@@ -176,7 +181,12 @@ def _mask(segmentation: Any, record: Record, where: str) -> Any:
 
 
 def _is_polygon(polygon: Any) -> bool:
-    return isinstance(polygon, list) and all(isinstance(v, (int, float)) and math.isfinite(v) for v in polygon)
+    return isinstance(polygon, list) and all(map(_is_finite, polygon))
+
+
+def _is_finite(value: Any) -> bool:
+    """A number that a float can hold, which JSON's whole numbers need not be."""
+    return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
 
 
 def _run_lengths(rle: Mapping[str, Any], record: Record, where: str) -> dict[str, Any]:
@@ -192,4 +202,8 @@ def _run_lengths(rle: Mapping[str, Any], record: Record, where: str) -> dict[str
         return masks.frPyObjects({"size": size, "counts": counts}, *size)
     if not isinstance(counts, str):
         raise ValueError(f"{where} has a mask without run lengths (`counts`)")
+    try:
+        check_rle_counts(counts, *size)
+    except ValueError as error:
+        raise ValueError(f"{where} has a mask with {error}") from error
     return {"size": size, "counts": counts}

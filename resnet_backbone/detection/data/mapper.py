@@ -28,7 +28,7 @@ class FastMapper(DatasetMapper):
 
     Boxes and masks go through Detectron2's own transforms; what is drawn at random is the same. Pixels differ from
     Detectron2's by one grey level at most. Files that the two decoders may read differently (other formats, CMYK,
-    turned by EXIF, cut off) and records with more than objects (semantic maps, proposals) take Detectron2's way.
+    turned by EXIF or XMP, cut off) and records with more than objects (semantic maps, proposals) take Detectron2's way.
     """
 
     def __init__(self, cfg: CfgNode, is_train: bool = True) -> None:

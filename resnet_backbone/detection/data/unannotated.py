@@ -10,7 +10,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_pascal_voc
 from detectron2.utils.file_io import PathManager
 
-from resnet_backbone.detection.data.checks import image_size
+from resnet_backbone.detection.data.voc import read_lines
+from resnet_backbone.images.size import image_size
 
 Record = dict[str, Any]
 
@@ -42,8 +43,8 @@ def allow_unannotated(name: str) -> str | None:
     if metadata.get("year") is None:  # which only Detectron2's `register_pascal_voc` sets
         return None
     root = Path(PathManager.get_local_path(metadata.dirname))
-    lines = (root / "ImageSets" / "Main" / f"{metadata.split}.txt").read_text(encoding="utf-8").splitlines()
-    ids = list(dict.fromkeys(line.split()[0] for line in lines if line.strip()))
+    lines = read_lines(root / "ImageSets" / "Main" / f"{metadata.split}.txt")
+    ids = list(dict.fromkeys(line.split()[0] for line in lines if line))
     folder = root / "Annotations"
     there = set(os.listdir(folder)) if folder.is_dir() else set()
     missing = [i for i in ids if f"{i}.xml" not in there]

@@ -146,6 +146,9 @@ def _read_coco(spec: DataSpec) -> tuple[DataSplit, DataSplit, list[str], list[st
 
 
 def _choose_classes(spec: DataSpec, offered: Sequence[str]) -> tuple[str, ...]:
+    twice = [name for name, count in Counter(spec.classes).items() if count > 1]
+    if twice:
+        raise ValueError(f"DATA.CLASSES: names {some(twice)} more than once; name each class once")
     for name in spec.classes:
         if name not in offered:
             near = difflib.get_close_matches(name, offered, 1)

@@ -101,6 +101,9 @@ def choose_splits(
         if not train:
             return _drawn(root, images, annotated, fraction, seed)
         notes.append(f"DATA.TRAIN and DATA.TEST are empty: split files {train}.txt and {test}.txt of {folder} taken")
+    if not train or not test:
+        key, other = ("DATA.TEST", f"DATA.TRAIN is {train!r}") if train else ("DATA.TRAIN", f"DATA.TEST is {test!r}")
+        raise ValueError(f"{key}: is empty, but {other}; name both splits, or leave both empty")
     for key, split in (("DATA.TRAIN", train), ("DATA.TEST", test)):
         if split not in there:
             raise ValueError(
@@ -137,10 +140,22 @@ def _drawn(
     return train, test, notes
 
 
+def read_lines(file: Path) -> list[str]:
+    """Lines of a split file, without the blanks around them.
+
+    Raises:
+        ValueError: it is not in UTF-8.
+    """
+    try:
+        return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: not readable as text in UTF-8 ({error}); save it as UTF-8") from None
+
+
 def _read_split(
     file: Path, images: Mapping[str, str], annotated: set[str], notes: list[str], *, may_be_blind: bool = False
 ) -> list[str]:
-    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    lines = read_lines(file)
     # The devkit's files of one class have a second column; names with spaces have none.
     ids = [line if line in images or line in annotated else line.split()[0] for line in lines if line]
     once = list(dict.fromkeys(ids))

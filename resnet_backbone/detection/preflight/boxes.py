@@ -37,7 +37,7 @@ def anchor_finding(cfg: CfgNode, records: Sequence[Record]) -> Finding | None:
     sides = _sides(records, float(np.median(cfg.INPUT.MIN_SIZE_TRAIN)), cfg.INPUT.MAX_SIZE_TRAIN)
     if not len(sides):
         return None
-    anchors = [size for level in cfg.MODEL.ANCHOR_GENERATOR.SIZES for size in level]
+    anchors = [size for level in cfg.MODEL.ANCHOR_GENERATOR.SIZES for size in np.atleast_1d(level).tolist()]
     low, high = np.percentile(sides, (5, 95))
     text = f"objects are {low:.0f} to {high:.0f} pixels large as trained on (root of the area, 5 % to 95 %)"
     text += f", anchors {min(anchors):.0f} to {max(anchors):.0f}"
@@ -86,7 +86,9 @@ def _sides(records: Sequence[Record], shorter: float, longest: float) -> NDArray
     """Roots of the objects' areas in images that are resized so that their shorter side is `shorter`."""
     sides = []
     for record in records:
-        scale = min(shorter / min(record["height"], record["width"]), longest / max(record["height"], record["width"]))
+        sides_of_image = record["height"], record["width"]
+        # 0 leaves images as large as they are.
+        scale = min(shorter / min(sides_of_image), longest / max(sides_of_image)) if shorter else 1.0
         for one in record.get("annotations", ()):
             if not one.get("iscrowd"):
                 x0, y0, x1, y1 = BoxMode.convert(list(one["bbox"]), one["bbox_mode"], BoxMode.XYXY_ABS)

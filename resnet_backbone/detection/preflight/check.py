@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, DatasetMapper
 from detectron2.utils.events import EventStorage
 from torch import nn
 
@@ -22,9 +23,11 @@ from resnet_backbone.detection.data.faults import DataError
 from resnet_backbone.detection.preflight.data import data_findings, sample_sheet
 from resnet_backbone.detection.preflight.settings import norm_findings, schedule_findings
 from resnet_backbone.detection.training.batches import Records, training_batches, training_records
+from resnet_backbone.detection.training.checkpoint import LAST, read_run
 from resnet_backbone.detection.training.loop import Loop
 from resnet_backbone.detection.training.room import room_findings
 from resnet_backbone.detection.training.settle import Prepared, RunOptions, settle
+from resnet_backbone.engine.guard import MEMORY
 from resnet_backbone.engine.logs import set_up_logs
 from resnet_backbone.engine.preflight import Finding, Report
 from resnet_backbone.engine.progress import duration
@@ -56,6 +59,9 @@ def check(options: RunOptions, say: Callable[[str], None] = print) -> int:
         ready = settle(options)
         set_up_logs(None, quiet=True)  # what they would say is said here
         report.add(*(Finding("note", note) for note in ready.notes))
+        if options.resume and (ready.output / LAST).exists():
+            with _errors_into(report):
+                report.add(*_going_on(ready, options))
         records = training_records(ready.cfg)
         report.add(*schedule_findings(ready.cfg, len(records)))
         _look(ready, options, records, report)
@@ -72,7 +78,7 @@ def _look(ready: Prepared, options: RunOptions, records: Records, report: Report
     find_network(model)
     with _errors_into(report):
         report.add(_weights(cfg, model))
-    report.add(*norm_findings(model, share // cfg.SOLVER.ACCUMULATE))
+    report.add(*norm_findings(model, share // cfg.SOLVER.ACCUMULATE, options.processes))
     report.heading("data")
     with _errors_into(report):
         report.add(*data_findings(cfg, records))
@@ -82,6 +88,17 @@ def _look(ready: Prepared, options: RunOptions, records: Records, report: Report
     report.heading("a step")
     with _errors_into(report):
         report.add(*_steps(cfg, model, records, ready.output, share))
+    with _errors_into(report):
+        report.add(*_tested(cfg, model))
+
+
+def _going_on(ready: Prepared, options: RunOptions) -> Iterator[Finding]:
+    """What --resume would go on from, and with."""
+    path = ready.output / LAST
+    state, changed = read_run(path, ready.cfg, new_schedule=options.new_schedule)
+    yield Finding("ok", f"{path} goes on after {state['iteration']} of {ready.cfg.SOLVER.MAX_ITER} iterations")
+    for key, (old, new) in changed.items():
+        yield Finding("note", f"from there on {key} {new} instead of {old}")
 
 
 def _weights(cfg: CfgNode, model: nn.Module) -> Finding:
@@ -136,6 +153,18 @@ def _steps(cfg: CfgNode, model: nn.Module, records: Records, output: Path, share
     yield Finding("ok", text)
 
 
+@torch.no_grad()
+def _tested(cfg: CfgNode, model: nn.Module) -> list[Finding]:
+    """One image through what would otherwise run for the first time after training."""
+    image = next((record for name in cfg.DATASETS.TEST for record in DatasetCatalog.get(name)), None)
+    if image is None:
+        return []
+    began = time.monotonic()
+    inputs = [DatasetMapper(cfg, False)(image)]
+    found = len(model.eval()(inputs)[0]["instances"])
+    return [Finding("ok", f"a test image: {found} detections, {time.monotonic() - began:.2f} s")]
+
+
 def _memory(cfg: CfgNode) -> str:
     if str(cfg.MODEL.DEVICE).startswith("cuda"):
         card = torch.cuda.get_device_properties(cfg.MODEL.DEVICE)
@@ -147,7 +176,7 @@ def _memory(cfg: CfgNode) -> str:
 
 @contextmanager
 def _errors_into(report: Report) -> Iterator[None]:
-    """What a user can mend becomes a finding, and the next part is looked at."""
+    """What a run would end with becomes a finding, and the next part is looked at; full memory has its own handler."""
     try:
         yield
     except DataError as error:
@@ -156,6 +185,11 @@ def _errors_into(report: Report) -> Iterator[None]:
             report.add(Finding("error", f"and {len(error.faults) - LISTED} more faults of the data, not listed here"))
     except (ValueError, OSError) as error:
         report.add(Finding("error", str(error)))
+    except Exception as error:
+        if any(sign in str(error) for sign in MEMORY):
+            raise
+        said = (str(error).strip() or "no more is said").splitlines()[0]
+        report.add(Finding("error", f"{type(error).__name__}: {said}; a run would break off there"))
 
 
 def _version(package: str) -> str:

@@ -13,6 +13,8 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from resnet_backbone.detection.data.checks import box_notes, check_images
+from resnet_backbone.detection.data.faults import Faults
 from resnet_backbone.detection.data.mapper import training_mapper
 from resnet_backbone.detection.data.user import some
 from resnet_backbone.detection.drawables import mapped_objects
@@ -32,10 +34,14 @@ def data_findings(cfg: CfgNode, records: Sequence[Record]) -> list[Finding]:
 
     Args:
         records: that are trained on.
+
+    Raises:
+        DataError: names every image of registered sets that is not usable.
     """
     records = list(records)  # made once: they are gone through several times
     names = list(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes") or [])
     test = [record for name in cfg.DATASETS.TEST for record in DatasetCatalog.get(name)]
+    notes = [] if cfg.DATA.ROOT else registered_notes(records, test)  # the user's own were looked at when read
     trained, tested = _objects(records), _objects(test)
     lines = [f"{name} {trained[i]} / {tested[i]}" for i, name in enumerate(names)]
     more = f" and {len(lines) - SHOWN} classes more" if len(lines) > SHOWN else ""
@@ -43,6 +49,7 @@ def data_findings(cfg: CfgNode, records: Sequence[Record]) -> list[Finding]:
         Finding("ok", f"{len(records)} images to train on, {len(test)} to test on"),
         Finding("ok", f"objects to train on / to find: {', '.join(lines[:SHOWN])}{more}"),
     ]
+    found += [Finding("note", note) for note in notes]
     few = [name for i, name in enumerate(names) if trained[i] < FEW]
     if few:
         text = f"fewer than {FEW} objects to train on: {some(few)}; annotate more, or leave the class out"
@@ -55,6 +62,22 @@ def data_findings(cfg: CfgNode, records: Sequence[Record]) -> list[Finding]:
         text = f"{len(twice)} test images are training images too (first: {twice[0]}): the AP would flatter; take "
         found.append(Finding("warning", text + "them out of one set"))
     return found + [one for one in (anchor_finding(cfg, records), area_finding(test)) if one]
+
+
+def registered_notes(train: Sequence[Record], test: Sequence[Record]) -> list[str]:
+    """Looks at the images and boxes of sets that the catalog gave, as the readers of DATA.* do for theirs.
+
+    Args:
+        train, test: own copies; sizes that are not said are filled in.
+
+    Raises:
+        DataError: names every image that is missing, not readable or of another size than its annotation says.
+    """
+    faults = Faults()
+    for records in (train, test):
+        faults.tried(check_images, records)
+    faults.end()
+    return [*box_notes(train, "training"), *box_notes(test, "test")]
 
 
 def doubles(train: Sequence[str], test: Sequence[str]) -> list[str]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import torch
 from detectron2.config import CfgNode
 from detectron2.layers import FrozenBatchNorm2d as StockFrozen
+from detectron2.layers import NaiveSyncBatchNorm
 from torch import nn
 
 from resnet_backbone.engine.preflight import Finding
 from resnet_backbone.models.norms import FrozenBatchNorm2d
 
+SYNCHRONISED = (nn.SyncBatchNorm, NaiveSyncBatchNorm)
 SMALL_BATCH = 8
-"""Images a process from which on batch norm may learn: at 2, AP50 71.8 became 40.9 on VOC (Detectron2 issue 3545)."""
+"""Images from which on batch norm may learn: at 2, AP50 71.8 became 40.9 on VOC (Detectron2 issue 3545)."""
 RATE_FOR_16 = 0.02
 """SGD's rate for 16 images in all of Detectron2's zoo with frozen norms; others follow by the linear rule."""
 
@@ -47,11 +49,12 @@ def schedule_findings(cfg: CfgNode, images: int) -> list[Finding]:
     return found
 
 
-def norm_findings(model: nn.Module, images: int) -> list[Finding]:
+def norm_findings(model: nn.Module, images: int, processes: int = 1) -> list[Finding]:
     """Every batch norm: whether its statistics can be used, and whether it learns from too few images.
 
     Args:
         images: a process sees at a time.
+        processes: that train together; synchronised norms learn from the images of all.
     """
     frozen = {n: m for n, m in model.named_modules() if isinstance(m, (FrozenBatchNorm2d, StockFrozen))}
     learning = {n: m for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
@@ -62,8 +65,10 @@ def norm_findings(model: nn.Module, images: int) -> list[Finding]:
             f"running statistics of {wrong[0]} and {len(wrong) - 1} more are no numbers or negative: the weights are "
         )
         found.append(Finding("error", text + "broken; get them again"))
-    if learning and images < SMALL_BATCH:
-        text = f"{len(learning)} batch norms learn from {images} images at a time, which costs much AP; use "
+    sizes = [images * (processes if isinstance(m, SYNCHRONISED) else 1) for m in learning.values()]
+    small = [size for size in sizes if size < SMALL_BATCH]
+    if small:
+        text = f"{len(small)} batch norms learn from {min(small)} images at a time, which costs much AP; use "
         text += "MODEL.RESNETS.NORM FrozenBN with pretrained weights, GN without, or SyncBN on many GPUs"
         found.append(Finding("warning", text))
     return found

@@ -14,6 +14,7 @@ from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSample
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from resnet_backbone.detection.data.checks import check_there
 from resnet_backbone.detection.data.mapper import training_mapper
 
 Record = dict[str, Any]
@@ -97,7 +98,7 @@ def training_records(cfg: CfgNode) -> Records:
     """The records of DATASETS.TRAIN that have something to train on.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or images are not there.
     """
     try:
         records = get_detection_dataset_dicts(
@@ -107,6 +108,7 @@ def training_records(cfg: CfgNode) -> Records:
         )
     except AssertionError as error:
         raise ValueError(f"DATASETS.TRAIN: {list(cfg.DATASETS.TRAIN)}: {error}; name a set with objects") from None
+    check_there(records)
     return Records(records)
 
 

@@ -67,6 +67,22 @@ def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return state, before
 
 
+def read_run(path: Path, cfg: CfgNode, *, new_schedule: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The state that a run with `cfg` goes on from, and what `changes` gives.
+
+    Raises:
+        ValueError: no such checkpoint, or one of another run, or of one that is longer already.
+    """
+    state, before = read_state(path)
+    changed = changes(path, before, cfg, new_schedule=new_schedule)
+    if state["iteration"] > cfg.SOLVER.MAX_ITER:
+        raise ValueError(
+            f"SOLVER.MAX_ITER: {cfg.SOLVER.MAX_ITER}, but {path} has {state['iteration']} iterations behind it; "
+            "give as many or more"
+        )
+    return state, changed
+
+
 def default_keys() -> dict[str, Any]:
     """SOLVER keys of ours that a checkpoint of an older version does not name: it was as without them."""
     defaults = yaml.safe_load(default_config().dump())

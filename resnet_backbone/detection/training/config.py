@@ -15,6 +15,12 @@ from detectron2.config import CfgNode
 
 from resnet_backbone.detection.config import default_config
 
+ELEMENTS: dict[str, Sequence[Any]] = {
+    "DATA.CLASSES": ["cat"], "DATASETS.TRAIN": ("my_data",), "DATASETS.TEST": ("my_data",),
+    "MODEL.FPN.IN_FEATURES": ["res2"],
+}  # fmt: skip
+"""What stands in lists that are empty by default."""
+
 
 @dataclass(frozen=True)
 class ReadConfig:
@@ -42,16 +48,16 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> ReadConfig:
     Raises:
         ValueError: no such file, no YAML mapping, an unknown key (names the nearest), a value of another type.
     """
-    cfg = default_config()
+    cfg, defaults = default_config(), default_config()
     values = _load(Path(path), cfg)
     for key, value in values.items():
-        _set(cfg, key, value, str(path))
+        _set(cfg, key, value, str(path), defaults)
     if len(overrides) % 2:
         raise ValueError(f"KEY VALUE pairs: {overrides[-1]!r} has no value behind it")
     pairs = dict(zip(overrides[::2], overrides[1::2], strict=True))
     for key, text in pairs.items():
         _check_key(key, cfg, "command line")
-        _set(cfg, key, text if isinstance(value_of(cfg, key), str) else _decoded(text), "command line")
+        _set(cfg, key, text if isinstance(value_of(cfg, key), str) else _decoded(text), "command line", defaults)
     return ReadConfig(cfg, frozenset(values), frozenset(pairs))
 
 
@@ -134,11 +140,32 @@ def _decoded(text: str) -> Any:
         return {"true": True, "false": False}.get(text.lower(), text)
 
 
-def _set(cfg: CfgNode, key: str, value: Any, where: str) -> None:
+def _set(cfg: CfgNode, key: str, value: Any, where: str, defaults: CfgNode) -> None:
     """Sets one key, lists and tuples alike, whole numbers as floats where a float stands."""
     *path, last = key.split(".")
     node = value_of(cfg, ".".join(path)) if path else cfg
-    node[last] = _fit(node[last], value, f"{where}: {key}")
+    fitted = _fit(node[last], value, f"{where}: {key}")
+    example = ELEMENTS.get(key, value_of(defaults, key))
+    if isinstance(example, (list, tuple)) and example:
+        _check_elements(example, fitted, f"{where}: {key}")
+    node[last] = fitted
+
+
+def _check_elements(example: Sequence[Any], value: Sequence[Any], where: str) -> None:
+    """Elements are numbers, texts or truth values as in `example`, and lie no deeper in lists."""
+    kind, depth = _kinds_and_depth(example)
+    kinds, deep = _kinds_and_depth(value)
+    if not kinds <= kind or deep > depth:
+        names = {float: "numbers", bool: "True or False", str: "text"}
+        raise ValueError(f"{where} is {value!r:.60}, but must hold {names[min(kind, key=str)]} (as {example!r:.60})")
+
+
+def _kinds_and_depth(value: Any) -> tuple[set[type], int]:
+    """The kinds of all elements, whole numbers and floats being one, and how deep they lie."""
+    if isinstance(value, (list, tuple)):
+        inside = [_kinds_and_depth(one) for one in value]
+        return {kind for kinds, _ in inside for kind in kinds}, 1 + max((depth for _, depth in inside), default=0)
+    return {float if type(value) is int else type(value)}, 0
 
 
 def _fit(present: Any, value: Any, where: str) -> Any:

@@ -17,7 +17,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from resnet_backbone.detection.training.batches import Record, Records, seed_of, training_batches
-from resnet_backbone.detection.training.checkpoint import LAST, changes, missing_parts, read_state, save_state
+from resnet_backbone.detection.training.checkpoint import LAST, missing_parts, read_run, save_state
 from resnet_backbone.detection.training.dense import NormalizerState, same_at_every_call
 from resnet_backbone.detection.training.journal import Journal
 from resnet_backbone.detection.training.optimizer import autocast_type, enter_schedule, make_optimizer
@@ -88,14 +88,8 @@ class Loop:
         path = self.output / LAST
         if not path.exists():
             return
-        state, before = read_state(path)
-        changed = changes(path, before, self.cfg, new_schedule=new_schedule)
+        state, changed = read_run(path, self.cfg, new_schedule=new_schedule)
         self.iteration, self._tested = state["iteration"], int(state.get("tested", 0))
-        if self.iteration > self.cfg.SOLVER.MAX_ITER:
-            raise ValueError(
-                f"SOLVER.MAX_ITER: {self.cfg.SOLVER.MAX_ITER}, but {path} has {self.iteration} iterations behind it; "
-                "give as many or more"
-            )
         without = missing_parts(state) | ({"scheduler"} if changed else set())
         fill({name: part for name, part in self.parts.items() if name not in without}, state)
         logger.info("resumed from %s after %d iterations", path, self.iteration)

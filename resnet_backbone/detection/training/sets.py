@@ -11,7 +11,9 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from resnet_backbone.detection.data.catalog import check_class_count, register_user_data
+from resnet_backbone.detection.data.checks import check_there
 from resnet_backbone.detection.data.unannotated import allow_unannotated, register_voc_2012_test
+from resnet_backbone.detection.training.inputs import check_crop_of_masks
 
 
 def use_data(cfg: CfgNode, explicit: Collection[str], *, test_only: bool = False) -> list[str]:
@@ -42,7 +44,11 @@ def use_data(cfg: CfgNode, explicit: Collection[str], *, test_only: bool = False
         register_voc_2012_test()
         classes = tuple(_known_sets(cfg, test_only))
         notes += filter(None, map(allow_unannotated, cfg.DATASETS.TEST))
+        for name in cfg.DATASETS.TEST:  # of training sets `training_records` looks
+            check_there(DatasetCatalog.get(name))
     cfg.DATA.CATEGORY_IDS = category_ids(cfg.DATASETS.TRAIN[0], len(classes))
+    if not test_only:
+        check_crop_of_masks(cfg)
     changed = check_class_count(cfg, classes, explicit) if classes else None
     return notes + ([changed] if changed else [])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -15,12 +15,14 @@ from resnet_backbone.detection.device import choose_device
 from resnet_backbone.detection.prepare import prepare
 from resnet_backbone.detection.training.checkpoint import FINAL, LAST
 from resnet_backbone.detection.training.config import ReadConfig, read_config, value_of
+from resnet_backbone.detection.training.inputs import check_inputs
 from resnet_backbone.detection.training.options import check_options
 from resnet_backbone.detection.training.schedule import check_batch, scale_schedule
 from resnet_backbone.detection.training.sets import use_data
 from resnet_backbone.detection.training.smoke import shrink, use_few_images, use_generated
 from resnet_backbone.detection.training.testing import check_metrics
 from resnet_backbone.engine.logs import set_up_logs
+from resnet_backbone.engine.preflight import disk
 from resnet_backbone.weights.record import WeightRecord
 
 # Detectron2's keys that its own trainer obeys and this one does not: better refused than ignored.
@@ -92,6 +94,7 @@ def settle(options: RunOptions) -> Prepared:
     _check_shared_device(cfg)
     _refuse_ignored(cfg)
     check_metrics(cfg)
+    check_inputs(cfg)
     if options.check and options.eval_only:
         raise ValueError("--check: looks at what is needed for training; leave --eval-only out")
     if options.new_schedule and not options.resume:
@@ -105,6 +108,7 @@ def settle(options: RunOptions) -> Prepared:
         written = read_config(options.config).cfg.SOLVER.IMS_PER_BATCH
         notes += scale_schedule(cfg, written, read.given, options.processes)
     _refuse_unasked(options, output)
+    notes += _held(options, output)
     notes += use_data(cfg, read.explicit, test_only=options.eval_only)  # last: it takes the longest
     if options.smoke:
         use_few_images(cfg)
@@ -125,7 +129,11 @@ def _output(options: RunOptions, read: ReadConfig) -> Path:
     written = Path(read.cfg.OUTPUT_DIR) if "OUTPUT_DIR" in read.explicit else Path("runs") / options.config.stem
     if options.smoke and "OUTPUT_DIR" not in read.given:
         written = _smoke_folder(options)  # never over a real run
-    return options.output or written
+    output = options.output or written
+    place = disk(output, 0)
+    if place.level == "error":
+        raise ValueError(place.text)
+    return output
 
 
 def _smoke_folder(options: RunOptions) -> Path:
@@ -185,6 +193,15 @@ def _refuse_unasked(options: RunOptions, output: Path) -> None:
     unasked = not (options.eval_only or options.resume or options.overwrite or options.check or own)
     if unasked and any((output / name).exists() for name in (LAST, FINAL)):
         raise ValueError(f"{output} holds a run: go on with --resume, begin anew with --overwrite, or choose --output")
+
+
+def _held(options: RunOptions, output: Path) -> list[str]:
+    """What a run would refuse of its folder, which --check leaves alone."""
+    try:
+        _refuse_unasked(replace(options, check=False), output)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def _open_folder(options: RunOptions, output: Path) -> None:

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable
 
-from resnet_backbone.engine.interrupt import Stopped
+from resnet_backbone.engine.interrupt import Stopped, interrupt_once, on_sigterm
 
 MEMORY = ("out of memory", "not enough memory", "out of shared memory")
 
@@ -21,17 +21,29 @@ def say_and_leave(line: str, code: int) -> int:
     return code
 
 
-def guarded(action: Callable[[], int], *, memory_remedy: str, leave: Callable[[str, int], int] = say_and_leave) -> int:
+def guarded(
+    action: Callable[[], int],
+    *,
+    memory_remedy: str,
+    leave: Callable[[str, int], int] = say_and_leave,
+    interrupted: str = "interrupted",
+) -> int:
     """Calls `action`; returns what it returns, 1 after a sentence on what is wrong, or 130 when interrupted.
 
     Args:
         memory_remedy: what to do when memory is full.
         leave: gets the sentence and the exit code, and gives the code back.
+        interrupted: the sentence for Ctrl-C and SIGTERM, where the interrupt brings none.
     """
+    with on_sigterm(interrupt_once):
+        return _guarded(action, memory_remedy, leave, interrupted)
+
+
+def _guarded(action: Callable[[], int], memory_remedy: str, leave: Callable[[str, int], int], interrupted: str) -> int:
     try:
         return action()
-    except KeyboardInterrupt:
-        return leave("interrupted", 130)
+    except KeyboardInterrupt as interrupt:
+        return leave(str(interrupt) or interrupted, 130)
     except Stopped as stopped:
         return leave(str(stopped), 130)
     except (ValueError, OSError) as error:

@@ -22,7 +22,7 @@ from resnet_backbone.detection.training.dense import NormalizerState, same_at_ev
 from resnet_backbone.detection.training.journal import Journal
 from resnet_backbone.detection.training.optimizer import autocast_type, enter_schedule, make_optimizer
 from resnet_backbone.detection.training.precise_bn import check_norms, precise_norms
-from resnet_backbone.engine.best import Best, UnknownMetric
+from resnet_backbone.engine.best import Best
 from resnet_backbone.engine.checkpoint import Part, fill
 from resnet_backbone.engine.ema import make_ema
 from resnet_backbone.engine.interrupt import GracefulStop, Stopped
@@ -126,7 +126,7 @@ class Loop:
             GracefulStop() as stop,
             Journal(self.output, self.iteration) as journal,
         ):
-            self._evaluate_if_due(evaluate, journal)  # a run that ended between checkpoint and evaluation
+            self._evaluate_if_due(evaluate, journal, stop)  # a run that ended between checkpoint and evaluation
             trained.train()
             for batch in progress.waiting(batches if self.iteration < total else ()):
                 began, rate = time.monotonic(), self.optimizer.param_groups[0]["lr"]
@@ -138,17 +138,14 @@ class Loop:
                 if self.iteration % PERIOD == 0 or self.iteration == total:
                     journal.write(self.iteration, storage.latest(), progress)
                 stopping = self._agreed(stop.asked)
-                saving = self._due(self.cfg.SOLVER.CHECKPOINT_PERIOD)
-                if saving or stopping:
+                if stopping or self._due(self.cfg.SOLVER.CHECKPOINT_PERIOD) or self._evaluation_due(evaluate):
                     self.save()
                 if stopping:
                     progress.close()
-                    where = f"{self.iteration} of {total}; saved in {self.output / LAST}"
-                    raise Stopped(f"stopped after iteration {where}; go on with --resume")
-                if self._evaluate_if_due(evaluate, journal, progress):
+                    comm.synchronize()  # the first process is still saving, and a second signal must not end it
+                    raise Stopped(self._stopped())
+                if self._evaluate_if_due(evaluate, journal, stop, progress):
                     trained.train()
-                    if saving:
-                        self.save()  # with the evaluation
                 storage.step()
                 if self.iteration >= total:
                     break
@@ -198,23 +195,32 @@ class Loop:
             logger.info("%s: not kept", found)
         return better
 
-    def _evaluate_if_due(self, evaluate: Evaluate | None, journal: Journal, progress: Progress | None = None) -> bool:
-        """Whether an evaluation was made; the one after the last iteration is not of this loop."""
+    def _evaluation_due(self, evaluate: Evaluate | None) -> bool:
+        """The one after the last iteration is not of this loop."""
         due = self._due(self.cfg.TEST.EVAL_PERIOD) and 0 < self.iteration < self.cfg.SOLVER.MAX_ITER
-        if evaluate is None or not due or self._tested == self.iteration:
+        return evaluate is not None and due and self._tested != self.iteration
+
+    def _evaluate_if_due(
+        self, evaluate: Evaluate | None, journal: Journal, stop: GracefulStop, progress: Progress | None = None
+    ) -> bool:
+        """Whether an evaluation was made, of what is saved; it is saved with the evaluation then."""
+        if evaluate is None or not self._evaluation_due(evaluate):
             return False
         if progress is not None:
             progress.close()
-        try:
-            with self.tested() as model:
+        comm.synchronize()  # whoever is interrupted ends the others, the first process in its save too
+        with self.tested() as model:
+            with stop.at_once(self._stopped()):
                 numbers = evaluate(model)
-                journal.evaluated(self.iteration, numbers)
-                self.judge(model, numbers)
-        except UnknownMetric:
-            self.save()
-            raise
+            journal.evaluated(self.iteration, numbers)
+            self.judge(model, numbers)
         self._tested = self.iteration
+        self.save()
         return True
+
+    def _stopped(self) -> str:
+        where = f"{self.iteration} of {self.cfg.SOLVER.MAX_ITER}; saved in {self.output / LAST}"
+        return f"stopped after iteration {where}; go on with --resume"
 
     def _agreed(self, asked: bool) -> bool:
         """Whether any process was asked to stop: one that stops alone leaves the others waiting."""

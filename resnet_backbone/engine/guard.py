@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Callable
@@ -15,9 +16,10 @@ def say_and_leave(line: str, code: int) -> int:
     """Prints `line`, for the log file too where it is an error; returns the exit code."""
     if code == 1:
         logging.getLogger("detectron2.run").info("%s", line)  # into the log file
-    # At once with its end of line: processes that share a terminal would break into each other's.
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
+        # At once with its end of line: processes that share a terminal would break into each other's.
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
     return code
 
 

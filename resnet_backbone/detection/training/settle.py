@@ -13,7 +13,7 @@ from torch import distributed
 
 from resnet_backbone.detection.device import choose_device
 from resnet_backbone.detection.prepare import prepare
-from resnet_backbone.detection.training.checkpoint import FINAL, LAST
+from resnet_backbone.detection.training.checkpoint import BEST, FINAL, LAST
 from resnet_backbone.detection.training.config import ReadConfig, read_config, value_of
 from resnet_backbone.detection.training.options import check_options
 from resnet_backbone.detection.training.schedule import check_batch, scale_schedule
@@ -183,7 +183,7 @@ def _refuse_unasked(options: RunOptions, output: Path) -> None:
     """A folder that holds a run is not begun anew unasked."""
     own = options.smoke and output == _smoke_folder(options)
     unasked = not (options.eval_only or options.resume or options.overwrite or options.check or own)
-    if unasked and any((output / name).exists() for name in (LAST, FINAL)):
+    if unasked and any((output / name).exists() for name in (LAST, FINAL, BEST)):
         raise ValueError(f"{output} holds a run: go on with --resume, begin anew with --overwrite, or choose --output")
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from resnet_backbone.engine import lifeline as module
-from resnet_backbone.engine.guard import say_and_leave
+from resnet_backbone.engine.guard import guarded, say_and_leave
 
 
 def closed() -> io.TextIOBase:
@@ -28,6 +28,40 @@ class Broken(io.StringIO):
 def test_a_terminal_that_is_gone_changes_no_exit_code(stream, monkeypatch):
     monkeypatch.setattr(sys, "stderr", stream())
     assert say_and_leave("error: no such file", 1) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "lower NUM_WORKERS"),
+        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), "lower NUM_WORKERS"),
+        (
+            RuntimeError(
+                "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers "
+                "are out of shared memory. Please try to raise your shared memory limit."
+            ),
+            "a container with --shm-size=8g, or set NUM_WORKERS to 0",
+        ),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB.\nmore"), "a smaller batch"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried"), "a smaller batch"),
+        (MemoryError(), "lower NUM_WORKERS, or take a smaller batch"),
+    ],
+)
+def test_memory_that_is_full_names_the_remedy(error, remedy, capsys):
+    def action() -> int:
+        raise error
+
+    assert guarded(action, memory_remedy="a smaller batch", workers="NUM_WORKERS") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and f"Remedy: {remedy}" in said and said.count("\n") == 1
+
+
+def test_an_error_of_the_program_keeps_its_traceback():
+    def action() -> int:
+        raise RuntimeError("size mismatch")
+
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        guarded(action, memory_remedy="a smaller batch")
 
 
 class Left(Exception):

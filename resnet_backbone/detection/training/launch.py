@@ -202,5 +202,6 @@ def _guarded(options: RunOptions, action: Callable[[], int], leave: Callable[[st
         action,
         memory_remedy="a smaller SOLVER.IMS_PER_BATCH (the schedule follows) or INPUT.MIN_SIZE_TRAIN",
         leave=leave,
+        workers="DATALOADER.NUM_WORKERS",
         interrupted=f"interrupted; {REMEDY}" if trains else "interrupted",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -27,7 +27,7 @@ from resnet_backbone.engine.checkpoint import Part, fill
 from resnet_backbone.engine.ema import make_ema
 from resnet_backbone.engine.interrupt import GracefulStop, Stopped
 from resnet_backbone.engine.progress import Progress
-from resnet_backbone.engine.step import Diverged, TrainStep, not_finite, shown
+from resnet_backbone.engine.step import Diverged, DivergedTogether, TrainStep, not_finite, shown
 
 logger = logging.getLogger(__name__)
 
@@ -152,14 +152,15 @@ class Loop:
         self.save()
 
     def save(self) -> None:
-        """Writes last.pth, from the first process.
+        """Writes last.pth, from the first process; all have to call it.
 
         Raises:
             Diverged: the weights are no numbers; the older file stays.
         """
         wrong = not_finite(self.model.named_parameters())
         if wrong:
-            raise self._diverged(f"no numbers any more in the weights of {shown(wrong)}", self.iteration)
+            said = f"no numbers any more in the weights of {shown(wrong)}"
+            raise self._diverged(said, self.iteration, comm.all_gather(self._files()))
         if comm.is_main_process():
             save_state(self.output / LAST, self.parts, self.iteration, self.cfg, self._tested)
 
@@ -238,15 +239,19 @@ class Loop:
         try:
             with same_at_every_call(self._device):
                 losses = self.step(trained, batch, self.iteration)
+        except DivergedTogether as error:  # whose images they were, is known to none alone
+            raise self._diverged(str(error), self.iteration + 1, comm.all_gather(self._files())) from None
         except Diverged as error:
-            raise self._diverged(str(error), self.iteration + 1) from None
+            raise self._diverged(str(error), self.iteration + 1, [self._files()]) from None
         if self.ema is not None:
             self.ema.update_parameters(self.model)
         return losses
 
-    def _diverged(self, what: str, iteration: int) -> Diverged:
-        batch, rate = self._latest
-        files = ", ".join(str(one["file_name"]) for one in batch)
+    def _files(self) -> list[str]:
+        return [str(one["file_name"]) for one in self._latest[0]]
+
+    def _diverged(self, what: str, iteration: int, of_processes: Sequence[Sequence[str]]) -> Diverged:
+        rate, files = self._latest[1], ", ".join(name for names in of_processes for name in names)
         saved = f"; the last checkpoint is kept: {self.output / LAST}" if (self.output / LAST).exists() else ""
         return Diverged(
             f"{what} at iteration {iteration} (rate {rate:g}, images {files}): "

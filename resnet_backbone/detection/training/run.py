@@ -96,9 +96,9 @@ def _train(ready: Prepared, options: RunOptions, model: nn.Module) -> dict[str, 
     with loop.tested() as trained:
         write(FINAL, trained)
         results = test(cfg, trained, output)
-        better = loop.judge(trained, flat(results))
-    if better:
-        loop.save()
+        loop.judge(trained, flat(results))
+    if cfg.TEST.BEST_METRIC:
+        loop.save()  # with the best value, which model_best.pth may have now
     return results
 
 

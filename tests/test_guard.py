@@ -6,6 +6,7 @@ import io
 import sys
 
 import pytest
+import torch
 
 from resnet_backbone.engine import lifeline as module
 from resnet_backbone.engine.guard import guarded, say_and_leave
@@ -54,6 +55,21 @@ def test_memory_that_is_full_names_the_remedy(error, remedy, capsys):
     assert guarded(action, memory_remedy="a smaller batch", workers="NUM_WORKERS") == 1
     said = capsys.readouterr().err
     assert said.startswith("error: ") and f"Remedy: {remedy}" in said and said.count("\n") == 1
+
+
+def test_an_interrupt_in_the_middle_of_torchs_writing_is_an_interrupt(capsys):
+    class Interrupted(io.BytesIO):
+        def write(self, data: bytes) -> int:
+            if self.tell():
+                raise KeyboardInterrupt
+            return super().write(data)
+
+    def action() -> int:
+        torch.save({"weight": torch.zeros(9)}, Interrupted())
+        return 0
+
+    assert guarded(action, memory_remedy="") == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_an_error_of_the_program_keeps_its_traceback():

@@ -49,6 +49,8 @@ def guarded(
         except (ValueError, OSError) as error:
             said = str(error)
         except (RuntimeError, MemoryError) as error:
+            if isinstance(error.__context__, KeyboardInterrupt):  # torch's writer fails of it in its own way
+                return leave(str(error.__context__) or interrupted, 130)
             remedy = _remedy(error, memory_remedy, workers)
             if remedy is None:
                 raise

@@ -124,7 +124,7 @@ class Loop:
         with (
             EventStorage(self.iteration) as storage,
             GracefulStop() as stop,
-            Journal(self.output, self.iteration) as journal,
+            Journal(self.output, self.iteration, self.cfg.MODEL.DEVICE) as journal,
         ):
             self._evaluate_if_due(evaluate, journal, stop)  # a run that ended between checkpoint and evaluation
             trained.train()

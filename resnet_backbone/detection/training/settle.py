@@ -16,7 +16,7 @@ from resnet_backbone.detection.prepare import prepare
 from resnet_backbone.detection.training.checkpoint import BEST, FINAL, LAST
 from resnet_backbone.detection.training.config import ReadConfig, read_config, value_of
 from resnet_backbone.detection.training.options import check_options
-from resnet_backbone.detection.training.schedule import check_batch, scale_schedule
+from resnet_backbone.detection.training.schedule import check_batch, check_schedule, scale_schedule
 from resnet_backbone.detection.training.sets import use_data
 from resnet_backbone.detection.training.smoke import shrink, use_few_images, use_generated
 from resnet_backbone.detection.training.testing import check_metrics
@@ -104,6 +104,8 @@ def settle(options: RunOptions) -> Prepared:
     elif not options.eval_only:
         written = read_config(options.config).cfg.SOLVER.IMS_PER_BATCH
         notes += scale_schedule(cfg, written, read.given, options.processes)
+    if not options.eval_only:
+        check_schedule(cfg)
     _refuse_unasked(options, output)
     notes += use_data(cfg, read.explicit, test_only=options.eval_only)  # last: it takes the longest
     if options.smoke:

@@ -134,7 +134,7 @@ def test_a_batch_of_the_command_line_scales_and_what_is_given_stays(tmp_path):
     read = read_config(path, pairs)
     notes = scale_schedule(read.cfg, 2, read.given, 1)
     assert pytest.approx(0.04) == read.cfg.SOLVER.BASE_LR  # 0.01 * 8 / 2, by hand
-    assert read.cfg.SOLVER.MAX_ITER == 4 and read.cfg.SOLVER.WARMUP_ITERS == 0
+    assert read.cfg.SOLVER.MAX_ITER == 4 and read.cfg.SOLVER.WARMUP_ITERS == 1  # not 0, which is off
     assert "batch 8 instead of 2" in notes[0] and "MAX_ITER" not in notes[0]
 
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
+
+
+def remove_unfinished(path: str | Path) -> None:
+    """Takes away what `write_atomically` left of `path` in a process that was killed; none may be writing it now."""
+    path = Path(path)
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        part.unlink(missing_ok=True)
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from resnet_backbone.engine.atomic import write_atomically
 
 
 class JsonLines:
@@ -21,9 +23,14 @@ class JsonLines:
 
     def __init__(self, path: str | Path, *, keep_until: float | None = None, key: str = "iteration") -> None:
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [] if keep_until is None else [v for v in read_json_lines(path) if v.get(key, 0) <= keep_until]
-        self.path.write_text("".join(json.dumps(values) + "\n" for values in kept), encoding="utf-8")
+        self.keep(lambda values: keep_until is not None and values.get(key, 0) <= keep_until)
+
+    def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
+        """Takes out the other lines, and one that was cut off; the file is as before, or without them."""
+        kept = [values for values in read_json_lines(self.path) if wanted(values)]
+        text = "".join(json.dumps(values) + "\n" for values in kept).encode()
+        if not self.path.exists() or self.path.read_bytes() != text:
+            write_atomically(self.path, lambda file: file.write(text))
 
     def write(self, **values: Any) -> None:
         """Adds one line; numbers that JSON does not have (NaN, infinity) become null."""

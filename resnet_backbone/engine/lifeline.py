@@ -118,13 +118,15 @@ class Lifeline:
         if self._left:
             return
         self._deciding.acquire()  # for good: who fails second waits here for the end
-        if self.rank == 0:
-            for peer in self._peers:
-                _send(peer.socket, message)
-        self._say(message)
-        if self.rank == 0:
-            time.sleep(0.5)  # sockets that are closed with something unread in them lose what was sent
-        os._exit(message["code"])  # not sys.exit: the main thread may be waiting for the dead in torch's own code
+        try:
+            if self.rank == 0:
+                for peer in self._peers:
+                    _send(peer.socket, message)
+            self._say(message)
+            if self.rank == 0:
+                time.sleep(0.5)  # sockets that are closed with something unread in them lose what was sent
+        finally:
+            os._exit(message["code"])  # not sys.exit: the main thread may be waiting for the dead in torch's own code
 
     def _say(self, message: Message) -> None:
         who = f"process {message['rank']} of {self.world} (host {message['host']}, pid {message['pid']})"

@@ -21,6 +21,10 @@ class Diverged(ValueError):
     """A loss, a gradient or a weight that is no number."""
 
 
+class DivergedTogether(Diverged):
+    """Of gradients or weights, which all processes share: each of them raises it."""
+
+
 class TrainStep:
     """Forward, backward and optimiser, in parts of the batch and in lower precision where asked for.
 
@@ -93,9 +97,9 @@ class TrainStep:
         wrong = not_finite((name, p.grad) for name, p in model.named_parameters() if p.grad is not None)
         self._skipped = self._skipped + 1 if wrong else 0
         if wrong and not self.scaler.is_enabled():
-            raise Diverged(f"the losses are finite, but not the gradients of {shown(wrong)}")
+            raise DivergedTogether(f"the losses are finite, but not the gradients of {shown(wrong)}")
         if self._skipped >= SKIPS:
-            raise Diverged(
+            raise DivergedTogether(
                 f"fp16: the gradients of {shown(wrong)} were no numbers in {SKIPS} steps in a row, down to a loss "
                 f"scale of {self.scaler.get_scale():g}"
             )

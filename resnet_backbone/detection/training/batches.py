@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from resnet_backbone.detection.data.checks import check_there
 from resnet_backbone.detection.data.mapper import training_mapper
+from resnet_backbone.engine.interrupt import obey_parent_alone
 
 Record = dict[str, Any]
 Place = tuple[int, int]
@@ -142,6 +143,7 @@ def training_batches(
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=list,
+        worker_init_fn=obey_parent_alone,
         pin_memory=False,
         # A generator of its own: the loop's random numbers do not depend on the number of workers.
         generator=torch.Generator().manual_seed(seed),

@@ -27,9 +27,11 @@ class Journal:
     Args:
         output: folder of the run.
         done: iterations that are done; a resumed run drops what was written behind them.
+        device: the model's, whose memory is measured where it is a GPU.
     """
 
-    def __init__(self, output: Path, done: int) -> None:
+    def __init__(self, output: Path, done: int, device: str = "cpu") -> None:
+        self._device = torch.device(device)
         self._main = comm.is_main_process()
         self._sums: dict[str, float] = {}
         self._count, self._seconds, self._rate = 0, 0.0, 0.0
@@ -65,8 +67,8 @@ class Journal:
             values = {"loss": sum(losses.values()), **losses, "rate": self._rate}
             values |= {"seconds_per_iteration": self._seconds / self._count, "data_share": progress.data_share}
             values |= {name: value for name, (value, _) in model_says.items() if "/" in name}
-            if torch.cuda.is_available():
-                values["gpu_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
+            if self._device.type == "cuda":
+                values["gpu_memory_mb"] = torch.cuda.max_memory_allocated(self._device) / 2**20
             self._put(iteration, values)
             left = progress.seconds_left
             file_logger.info(
@@ -77,8 +79,9 @@ class Journal:
         self._sums, self._count, self._seconds = {}, 0, 0.0
 
     def evaluated(self, iteration: int, numbers: Mapping[str, float]) -> None:
-        """A line with the numbers of an evaluation, as {"bbox/AP50": 63.1}."""
+        """A line with the numbers of an evaluation, as {"bbox/AP50": 63.1}; one of the same iteration gives way."""
         if self._main and numbers:
+            self._lines.keep(lambda values: values["iteration"] != iteration or "loss" in values)
             self._put(iteration, dict(numbers))
 
     def _put(self, iteration: int, values: dict[str, float]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import traceback
@@ -21,7 +22,7 @@ from resnet_backbone.detection.training.config import read_config
 from resnet_backbone.detection.training.run import run
 from resnet_backbone.detection.training.settle import RunOptions
 from resnet_backbone.engine import guard, processes
-from resnet_backbone.engine.interrupt import Stopped
+from resnet_backbone.engine.interrupt import on_sigterm, pass_on
 from resnet_backbone.engine.lifeline import Lifeline
 from resnet_backbone.engine.processes import Place
 
@@ -64,7 +65,7 @@ def _checked(options: RunOptions, place: Place | None) -> int:
     """The first process looks for all that torchrun or Slurm started."""
     if place is not None:
         options = replace(options, gpus=place.local_world, machines=place.world // place.local_world)
-    return 0 if place is not None and place.rank else _guarded(lambda: check(options), guard.say_and_leave)
+    return 0 if place is not None and place.rank else _guarded(options, lambda: check(options), guard.say_and_leave)
 
 
 def _place(options: RunOptions) -> Place | None:
@@ -107,7 +108,9 @@ def _launched(options: RunOptions, machine_rank: int, dist_url: str, timeout: ti
     """By Detectron2's launcher."""
     host = "localhost" if dist_url == "auto" else urlparse(dist_url).hostname or ""
     try:
-        launch(_child, options.gpus, options.machines, machine_rank, dist_url, (options, host), timeout)
+        with on_sigterm(pass_on):
+            given = (options, host, multiprocessing.get_start_method())
+            launch(_child, options.gpus, options.machines, machine_rank, dist_url, given, timeout)
     except ProcessRaisedException as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -116,12 +119,14 @@ def _launched(options: RunOptions, machine_rank: int, dist_url: str, timeout: ti
             who = f"process {error.error_index} of {options.gpus} on this machine"
             print(f"error: {who} was ended by signal {-error.exit_code}; {REMEDY}", file=sys.stderr)
         return error.exit_code if error.exit_code > 0 else 1
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as interrupt:  # of a Ctrl-C the processes speak
+        return guard.say_and_leave(str(interrupt), 130) if str(interrupt) else 130
     return 0
 
 
-def _child(options: RunOptions, host: str) -> None:
+def _child(options: RunOptions, host: str, start_method: str) -> None:
+    # torch spawned this process, whose loaders' workers would be spawned too: without its memory and its mapper.
+    multiprocessing.set_start_method(start_method, force=True)
     code = _bound(options, host)
     if code:
         sys.exit(code)
@@ -146,8 +151,8 @@ def _joined(options: RunOptions, place: Place, timeout: timedelta) -> int:
         return 0
 
     speaks = place.local_rank == 0  # for its machine, on what is wrong for all there
-    code = _guarded(prepare, guard.say_and_leave if speaks else lambda line, code: code)
-    code = code or _guarded(join, guard.say_and_leave)
+    code = _guarded(options, prepare, guard.say_and_leave if speaks else lambda line, code: code)
+    code = code or _guarded(options, join, guard.say_and_leave)
     if code:
         return code
     code = _bound(options, place.host)
@@ -167,16 +172,12 @@ def _bound(options: RunOptions, host: str) -> int:
     def together() -> int:
         nonlocal lifeline
         lifeline = Lifeline(host, REMEDY)
-        try:
-            run(options)
-        except Stopped:
-            comm.synchronize()  # the first process is still saving
-            raise
+        run(options)
         lifeline.done()
         return 0
 
     try:
-        return _guarded(together, leave)
+        return _guarded(options, together, leave)
     except Exception as error:
         said = processes.first_line(error)
         if processes.is_lost_connection(error) and lifeline:
@@ -187,7 +188,7 @@ def _bound(options: RunOptions, host: str) -> int:
 
 def guarded(options: RunOptions) -> int:
     """A run in one process alone, to its exit code."""
-    return _guarded(lambda: _run(options), guard.say_and_leave)
+    return _guarded(options, lambda: _run(options), guard.say_and_leave)
 
 
 def _run(options: RunOptions) -> int:
@@ -195,9 +196,12 @@ def _run(options: RunOptions) -> int:
     return 0
 
 
-def _guarded(action: Callable[[], int], leave: Callable[[str, int], int]) -> int:
+def _guarded(options: RunOptions, action: Callable[[], int], leave: Callable[[str, int], int]) -> int:
+    trains = not (options.check or options.eval_only)
     return guard.guarded(
         action,
         memory_remedy="a smaller SOLVER.IMS_PER_BATCH (the schedule follows) or INPUT.MIN_SIZE_TRAIN",
         leave=leave,
+        workers="DATALOADER.NUM_WORKERS",
+        interrupted=f"interrupted; {REMEDY}" if trains else "interrupted",
     )

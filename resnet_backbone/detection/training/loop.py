@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -22,12 +22,12 @@ from resnet_backbone.detection.training.dense import NormalizerState, same_at_ev
 from resnet_backbone.detection.training.journal import Journal
 from resnet_backbone.detection.training.optimizer import autocast_type, enter_schedule, make_optimizer
 from resnet_backbone.detection.training.precise_bn import check_norms, precise_norms
-from resnet_backbone.engine.best import Best, UnknownMetric
+from resnet_backbone.engine.best import Best
 from resnet_backbone.engine.checkpoint import Part, fill
 from resnet_backbone.engine.ema import make_ema
 from resnet_backbone.engine.interrupt import GracefulStop, Stopped
 from resnet_backbone.engine.progress import Progress
-from resnet_backbone.engine.step import Diverged, TrainStep, not_finite, shown
+from resnet_backbone.engine.step import Diverged, DivergedTogether, TrainStep, not_finite, shown
 
 logger = logging.getLogger(__name__)
 
@@ -118,9 +118,9 @@ class Loop:
         with (
             EventStorage(self.iteration) as storage,
             GracefulStop() as stop,
-            Journal(self.output, self.iteration) as journal,
+            Journal(self.output, self.iteration, self.cfg.MODEL.DEVICE) as journal,
         ):
-            self._evaluate_if_due(evaluate, journal)  # a run that ended between checkpoint and evaluation
+            self._evaluate_if_due(evaluate, journal, stop)  # a run that ended between checkpoint and evaluation
             trained.train()
             for batch in progress.waiting(batches if self.iteration < total else ()):
                 began, rate = time.monotonic(), self.optimizer.param_groups[0]["lr"]
@@ -132,31 +132,29 @@ class Loop:
                 if self.iteration % PERIOD == 0 or self.iteration == total:
                     journal.write(self.iteration, storage.latest(), progress)
                 stopping = self._agreed(stop.asked)
-                saving = self._due(self.cfg.SOLVER.CHECKPOINT_PERIOD)
-                if saving or stopping:
+                if stopping or self._due(self.cfg.SOLVER.CHECKPOINT_PERIOD) or self._evaluation_due(evaluate):
                     self.save()
                 if stopping:
                     progress.close()
-                    where = f"{self.iteration} of {total}; saved in {self.output / LAST}"
-                    raise Stopped(f"stopped after iteration {where}; go on with --resume")
-                if self._evaluate_if_due(evaluate, journal, progress):
+                    comm.synchronize()  # the first process is still saving, and a second signal must not end it
+                    raise Stopped(self._stopped())
+                if self._evaluate_if_due(evaluate, journal, stop, progress):
                     trained.train()
-                    if saving:
-                        self.save()  # with the evaluation
                 storage.step()
                 if self.iteration >= total:
                     break
         self.save()
 
     def save(self) -> None:
-        """Writes last.pth, from the first process.
+        """Writes last.pth, from the first process; all have to call it.
 
         Raises:
             Diverged: the weights are no numbers; the older file stays.
         """
         wrong = not_finite(self.model.named_parameters())
         if wrong:
-            raise self._diverged(f"no numbers any more in the weights of {shown(wrong)}", self.iteration)
+            said = f"no numbers any more in the weights of {shown(wrong)}"
+            raise self._diverged(said, self.iteration, comm.all_gather(self._files()))
         if comm.is_main_process():
             save_state(self.output / LAST, self.parts, self.iteration, self.cfg, self._tested)
 
@@ -192,23 +190,32 @@ class Loop:
             logger.info("%s: not kept", found)
         return better
 
-    def _evaluate_if_due(self, evaluate: Evaluate | None, journal: Journal, progress: Progress | None = None) -> bool:
-        """Whether an evaluation was made; the one after the last iteration is not of this loop."""
+    def _evaluation_due(self, evaluate: Evaluate | None) -> bool:
+        """The one after the last iteration is not of this loop."""
         due = self._due(self.cfg.TEST.EVAL_PERIOD) and 0 < self.iteration < self.cfg.SOLVER.MAX_ITER
-        if evaluate is None or not due or self._tested == self.iteration:
+        return evaluate is not None and due and self._tested != self.iteration
+
+    def _evaluate_if_due(
+        self, evaluate: Evaluate | None, journal: Journal, stop: GracefulStop, progress: Progress | None = None
+    ) -> bool:
+        """Whether an evaluation was made, of what is saved; it is saved with the evaluation then."""
+        if evaluate is None or not self._evaluation_due(evaluate):
             return False
         if progress is not None:
             progress.close()
-        try:
-            with self.tested() as model:
+        comm.synchronize()  # whoever is interrupted ends the others, the first process in its save too
+        with self.tested() as model:
+            with stop.at_once(self._stopped()):
                 numbers = evaluate(model)
-                journal.evaluated(self.iteration, numbers)
-                self.judge(model, numbers)
-        except UnknownMetric:
-            self.save()
-            raise
+            journal.evaluated(self.iteration, numbers)
+            self.judge(model, numbers)
         self._tested = self.iteration
+        self.save()
         return True
+
+    def _stopped(self) -> str:
+        where = f"{self.iteration} of {self.cfg.SOLVER.MAX_ITER}; saved in {self.output / LAST}"
+        return f"stopped after iteration {where}; go on with --resume"
 
     def _agreed(self, asked: bool) -> bool:
         """Whether any process was asked to stop: one that stops alone leaves the others waiting."""
@@ -226,15 +233,19 @@ class Loop:
         try:
             with same_at_every_call(self._device):
                 losses = self.step(trained, batch, self.iteration)
+        except DivergedTogether as error:  # whose images they were, is known to none alone
+            raise self._diverged(str(error), self.iteration + 1, comm.all_gather(self._files())) from None
         except Diverged as error:
-            raise self._diverged(str(error), self.iteration + 1) from None
+            raise self._diverged(str(error), self.iteration + 1, [self._files()]) from None
         if self.ema is not None:
             self.ema.update_parameters(self.model)
         return losses
 
-    def _diverged(self, what: str, iteration: int) -> Diverged:
-        batch, rate = self._latest
-        files = ", ".join(str(one["file_name"]) for one in batch)
+    def _files(self) -> list[str]:
+        return [str(one["file_name"]) for one in self._latest[0]]
+
+    def _diverged(self, what: str, iteration: int, of_processes: Sequence[Sequence[str]]) -> Diverged:
+        rate, files = self._latest[1], ", ".join(name for names in of_processes for name in names)
         saved = f"; the last checkpoint is kept: {self.output / LAST}" if (self.output / LAST).exists() else ""
         return Diverged(
             f"{what} at iteration {iteration} (rate {rate:g}, images {files}): "

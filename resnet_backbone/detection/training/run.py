@@ -21,7 +21,7 @@ from resnet_backbone.detection.training.loop import Loop
 from resnet_backbone.detection.training.room import check_room
 from resnet_backbone.detection.training.settle import Prepared, RunOptions, settle
 from resnet_backbone.detection.training.testing import Numbers, flat, test, trained_classes
-from resnet_backbone.engine.atomic import write_atomically
+from resnet_backbone.engine.atomic import remove_unfinished, write_atomically
 from resnet_backbone.engine.best import Best
 from resnet_backbone.weights.load import find_network, load_weights
 
@@ -84,6 +84,8 @@ def _train(ready: Prepared, options: RunOptions, model: nn.Module) -> dict[str, 
     elif comm.is_main_process():
         _clear(output)
     if comm.is_main_process():
+        for name in (LAST, FINAL, BEST):
+            remove_unfinished(output / name)
         write_atomically(output / "config.yaml", lambda file: file.write(cfg.dump().encode()))
     solver = cfg.SOLVER
     logger.info(
@@ -96,9 +98,9 @@ def _train(ready: Prepared, options: RunOptions, model: nn.Module) -> dict[str, 
     with loop.tested() as trained:
         write(FINAL, trained)
         results = test(cfg, trained, output)
-        better = loop.judge(trained, flat(results))
-    if better:
-        loop.save()
+        loop.judge(trained, flat(results))
+    if cfg.TEST.BEST_METRIC:
+        loop.save()  # with the best value, which model_best.pth may have now
     return results
 
 

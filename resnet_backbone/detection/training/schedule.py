@@ -5,6 +5,7 @@ Goyal et al. 2017, "Accurate, Large Minibatch SGD"; numbers as Detectron2's `aut
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection
 
 from detectron2.config import CfgNode
@@ -31,9 +32,14 @@ def scale_schedule(cfg: CfgNode, written_batch: int, given: Collection[str], pro
         A line for the user for every decision taken; none where nothing changes.
 
     Raises:
-        ValueError: a batch that the processes cannot share.
+        ValueError: a batch that the processes cannot share, or none to scale from.
     """
     solver = cfg.SOLVER
+    if written_batch < 1:
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH: {written_batch} in the config, which the schedule is scaled from; write there the "
+            "batch that it is for, or give --no-scaling"
+        )
     if "SOLVER.IMS_PER_BATCH" not in given and solver.REFERENCE_WORLD_SIZE:
         solver.IMS_PER_BATCH = round(written_batch * processes / solver.REFERENCE_WORLD_SIZE)
     solver.REFERENCE_WORLD_SIZE = 0
@@ -57,6 +63,25 @@ def scale_schedule(cfg: CfgNode, written_batch: int, given: Collection[str], pro
         f"batch {solver.IMS_PER_BATCH} instead of {written_batch}: {values or 'nothing'} scaled by the linear rule "
         "(--no-scaling keeps them as written)"
     ]
+
+
+def check_schedule(cfg: CfgNode) -> None:
+    """There are iterations, and the rate changes between the first and the last.
+
+    Raises:
+        ValueError: SOLVER.MAX_ITER or SOLVER.STEPS says otherwise.
+    """
+    solver = cfg.SOLVER
+    if solver.MAX_ITER < 1:
+        raise ValueError(f"SOLVER.MAX_ITER: {solver.MAX_ITER}: at least 1; --eval-only tests without training")
+    steps = list(solver.STEPS)
+    whole = all(isinstance(step, int) and not isinstance(step, bool) for step in steps)
+    if not whole or any(after <= before for before, after in itertools.pairwise([0, *steps])):
+        raise ValueError(f"SOLVER.STEPS: {steps}: give iterations, whole numbers from 1 on, each above the one before")
+    if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR" and solver.MAX_ITER in steps:
+        raise ValueError(
+            f"SOLVER.STEPS: {solver.MAX_ITER} is SOLVER.MAX_ITER, where nothing is left to train; take it out"
+        )
 
 
 def check_batch(cfg: CfgNode, processes: int) -> None:
@@ -83,8 +108,13 @@ def check_batch(cfg: CfgNode, processes: int) -> None:
 
 def _stretched(value: int | tuple[int, ...], scale: float) -> int | tuple[int, ...]:
     if isinstance(value, (tuple, list)):
-        return tuple(round(v / scale) for v in value)
-    return round(value / scale)
+        return tuple(_stretched_one(v, scale) for v in value)
+    return _stretched_one(value, scale)
+
+
+def _stretched_one(value: int, scale: float) -> int:
+    """0 and less mean "off": what is on stays so."""
+    return max(1, round(value / scale)) if value > 0 else value
 
 
 def _shown(value: object) -> str:

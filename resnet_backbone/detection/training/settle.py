@@ -13,11 +13,11 @@ from torch import distributed
 
 from resnet_backbone.detection.device import choose_device
 from resnet_backbone.detection.prepare import prepare
-from resnet_backbone.detection.training.checkpoint import FINAL, LAST
+from resnet_backbone.detection.training.checkpoint import BEST, FINAL, LAST
 from resnet_backbone.detection.training.config import ReadConfig, read_config, value_of
 from resnet_backbone.detection.training.inputs import check_inputs
 from resnet_backbone.detection.training.options import check_options
-from resnet_backbone.detection.training.schedule import check_batch, scale_schedule
+from resnet_backbone.detection.training.schedule import check_batch, check_schedule, scale_schedule
 from resnet_backbone.detection.training.sets import use_data
 from resnet_backbone.detection.training.smoke import shrink, use_few_images, use_generated
 from resnet_backbone.detection.training.testing import check_metrics
@@ -107,6 +107,8 @@ def settle(options: RunOptions) -> Prepared:
     elif not options.eval_only:
         written = read_config(options.config).cfg.SOLVER.IMS_PER_BATCH
         notes += scale_schedule(cfg, written, read.given, options.processes)
+    if not options.eval_only:
+        check_schedule(cfg)
     _refuse_unasked(options, output)
     notes += _held(options, output)
     notes += use_data(cfg, read.explicit, test_only=options.eval_only)  # last: it takes the longest
@@ -191,7 +193,7 @@ def _refuse_unasked(options: RunOptions, output: Path) -> None:
     """A folder that holds a run is not begun anew unasked."""
     own = options.smoke and output == _smoke_folder(options)
     unasked = not (options.eval_only or options.resume or options.overwrite or options.check or own)
-    if unasked and any((output / name).exists() for name in (LAST, FINAL)):
+    if unasked and any((output / name).exists() for name in (LAST, FINAL, BEST)):
         raise ValueError(f"{output} holds a run: go on with --resume, begin anew with --overwrite, or choose --output")
 
 

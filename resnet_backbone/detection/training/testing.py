@@ -21,6 +21,7 @@ from torch import nn
 from resnet_backbone.detection.drawables import predicted_objects, record_objects
 from resnet_backbone.detection.evaluator import DetectionEvaluator
 from resnet_backbone.engine.atomic import write_atomically
+from resnet_backbone.engine.interrupt import obey_parent_alone
 from resnet_backbone.engine.progress import Progress
 from resnet_backbone.evaluation.coco_backends import choose_backend
 from resnet_backbone.evaluation.pictures import Picture, contact_sheet, save, side_by_side, unique_names
@@ -117,6 +118,7 @@ def _run(
     """Feeds every image of this process to the evaluator; returns the detections of those to keep."""
     mapper: Any = Readable(DatasetMapper(cfg, False))
     loader = build_detection_test_loader(cfg, name, mapper=mapper)
+    loader.worker_init_fn = obey_parent_alone
     evaluator.reset()
     progress = Progress(len(loader), f"testing on {name}", show=comm.is_main_process())
     kept = {}

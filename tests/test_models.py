@@ -277,6 +277,7 @@ def test_norms_by_name_and_input_channels():
         ({"name": "resnet50", "num_classes": 3, "res5_dilation": 3}, "res5_dilation 3"),
         ({"name": "resnet50", "num_classes": 3, "freeze_at": 9}, "5 parts to freeze"),
         ({"name": "resnet50", "num_classes": 0}, "num_classes 0"),
+        ({"name": "resnet50", "num_classes": 3, "mean_image": 0}, "mean_image 0"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(arguments, message):

@@ -24,6 +24,7 @@ def network_config(
     norm_eps: float = 1e-5,
     freeze_at: int = 0,
     in_channels: int = 3,
+    mean_image: int | None = None,
     groups: int | None = None,
     width_per_group: int | None = None,
     stem_out_channels: int | None = None,
@@ -47,6 +48,8 @@ def network_config(
         norm_eps: epsilon of the batch norms; part of a weight's record.
         freeze_at: parts to take out of training from the input on: 1 the stem, 2 also res2, ...
         in_channels: channels of the input.
+        mean_image: side of a buffer `mean_image` that is subtracted from the normalised input, which then has that
+            side (the mean of each pixel over the training images, Sec. 4.2); None for no such buffer.
         groups, width_per_group: of the bottleneck's 3x3 convolution in res2 (ResNeXt, Wide ResNet).
         stem_out_channels, res2_out_channels: widths, doubled from stage to stage after res2.
         res5_dilation: 2 keeps res5 at stride 16 and dilates all its blocks (Detectron2's DC5).
@@ -58,7 +61,7 @@ def network_config(
         ValueError: an unknown name, feature, shortcut or norm, or an option that this network has no use for.
     """
     variant = find_variant(name)
-    _check(variant, shortcut, res5_dilation, drop_path, in_channels, num_classes, freeze_at)
+    _check(variant, shortcut, res5_dilation, drop_path, in_channels, mean_image, num_classes, freeze_at)
     _check_unused(
         variant, groups, width_per_group, stem_out_channels, res2_out_channels, zero_init_last_norm,
         drop_path, tuple(checkpoint_stages), res5_dilation,
@@ -75,6 +78,7 @@ def network_config(
         norm_eps=norm_eps,
         freeze_at=freeze_at,
         in_channels=in_channels,
+        mean_image=mean_image,
         groups=groups or variant.groups,
         width_per_group=width_per_group or variant.width_per_group,
         stem_out_channels=stem_out_channels or width,
@@ -105,6 +109,7 @@ def _check(
     res5_dilation: int,
     drop_path: float,
     in_channels: int,
+    mean_image: int | None,
     num_classes: int | None,
     freeze_at: int,
 ) -> None:
@@ -120,6 +125,8 @@ def _check(
         raise ValueError(f"drop_path {drop_path}: use a rate from 0 up to, not including, 1")
     if in_channels < 1:
         raise ValueError(f"in_channels {in_channels}: an image has at least one channel")
+    if mean_image is not None and mean_image < 1:
+        raise ValueError(f"mean_image {mean_image}: the side of an image, or None")
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"num_classes {num_classes}: use at least 1, or None for a backbone without classifier")
     if not 0 <= freeze_at <= len(variant.depths) + 1:

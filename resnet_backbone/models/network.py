@@ -35,6 +35,7 @@ class NetworkConfig:
     norm_eps: float = 1e-5
     freeze_at: int = 0
     in_channels: int = 3
+    mean_image: int | None = None
     groups: int = 1
     width_per_group: int = 64
     stem_out_channels: int = 64
@@ -57,6 +58,8 @@ class Network(nn.Module):
         self.config = config
         self.variant = config.variant
         self.shapes: dict[str, FeatureShape] = {}
+        if config.mean_image is not None:
+            self.register_buffer("mean_image", torch.zeros(config.in_channels, config.mean_image, config.mean_image))
 
     def stages(self) -> Iterator[tuple[str, nn.Module]]:
         """(name, module) in forward order; names are those of `out_features`."""
@@ -76,9 +79,21 @@ class Network(nn.Module):
         The window that is classified is what a crop of the usual size covers: at 224 x 224 (CIFAR: 32 x 32) the map
         has one place, whose logits are those of `forward`.
         """
+        x = self._centred(x)
         for _, stage in self.stages():
             x = stage(x)
         return self.classify_everywhere(x)
+
+    def _centred(self, x: torch.Tensor) -> torch.Tensor:
+        side = self.config.mean_image
+        if side is None:
+            return x
+        if x.shape[2:] != (side, side):
+            raise ValueError(
+                f"{self.variant.name} subtracts a mean image of {side} x {side}, the input is {tuple(x.shape)}"
+            )
+        mean: torch.Tensor = self.get_buffer("mean_image")
+        return x - mean
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
         """N,C,H,W of normalised pixels to logits N,num_classes, or to {name: N,C,H/stride,W/stride}.
@@ -91,6 +106,7 @@ class Network(nn.Module):
                 f"{self.variant.name} takes N,{self.config.in_channels},H,W, not {tuple(x.shape)}: "
                 "add the batch dimension, or build it with in_channels"
             )
+        x = self._centred(x)
         outputs = {}
         for name, stage in self.stages():
             x = stage(x)

@@ -31,6 +31,8 @@ def settled_options(variant: Variant, record: WeightRecord, options: Mapping[str
     if record.shortcut is not None and variant.family != "vgg" and variant.shortcut != "none":
         settled.setdefault("shortcut", record.shortcut)
         settled.setdefault("pad_before", record.pad_before)
+    if record.mean_image is not None:
+        settled.setdefault("mean_image", record.mean_image)
     settled.setdefault("norm_eps", record.eps)
     return settled
 
@@ -59,6 +61,11 @@ def check_network(network: Network, record: WeightRecord) -> None:
         raise WeightsError(
             f"{source}: its record {said} pad_before={record.pad_before} for option A, the network was built with "
             f"{config.pad_before}; build it with pad_before={record.pad_before}"
+        )
+    if config.mean_image != record.mean_image:
+        raise WeightsError(
+            f"{source}: its record {said} mean_image={record.mean_image}, the network was built with "
+            f"{config.mean_image}; build it with mean_image={record.mean_image}"
         )
     if config.norm in ("BN", "SyncBN", "FrozenBN") and abs(config.norm_eps - record.eps) > 1e-12:
         raise WeightsError(

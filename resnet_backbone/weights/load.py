@@ -66,6 +66,7 @@ class Source:
         if self.record.channel_order == "RGB":
             return self
         state = {k: v.flip(1) if k.removeprefix(BODY) in FIRST else v for k, v in self.state.items()}
+        state |= {k: v.flip(0) for k, v in self.state.items() if k.removeprefix(BODY) == "mean_image"}
         note = "made for BGR; input channels of the first convolution, mean and std turned round for RGB"
         record = replace(
             self.record,

@@ -33,6 +33,7 @@ class WeightRecord:
         top1, top5: percent correct on ImageNet's validation set, measured at that size.
         shortcut: option A, B, C or "none".
         pad_before: option A with half of the new channels before the old ones.
+        mean_image: side of the mean image that the network subtracts from its normalised input; None for none.
         num_classes: of the classifier; None for a backbone.
         sha256: of the file.
         notes: what else a user should know ("batch norm is affine only", "grown from ...").
@@ -54,6 +55,7 @@ class WeightRecord:
     top5: float | None = None
     shortcut: str | None = None
     pad_before: bool = False
+    mean_image: int | None = None
     num_classes: int | None = None
     sha256: str | None = None
     notes: tuple[str, ...] = ()
@@ -123,8 +125,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "channel_order": (str,), "mean": (list,), "std": (list,), "eps": (float, int),
     "input_size": (int, type(None)), "resize": (int, type(None)), "interpolation": (str,),
     "top1": (float, int, type(None)), "top5": (float, int, type(None)), "shortcut": (str, type(None)),
-    "pad_before": (bool,), "num_classes": (int, type(None)), "sha256": (str, type(None)), "notes": (list,),
-    "assumed": (bool,),
+    "pad_before": (bool,), "mean_image": (int, type(None)), "num_classes": (int, type(None)),
+    "sha256": (str, type(None)), "notes": (list,), "assumed": (bool,),
 }  # fmt: skip
 
 

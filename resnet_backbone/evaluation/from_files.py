@@ -80,9 +80,11 @@ def start(options: EvaluateOptions) -> int:
 
 
 def _run(options: EvaluateOptions) -> int:
+    if options.json is not None and options.json.is_dir():
+        raise ValueError(f"--json {options.json}: is a folder; name a file")
     class_ids = find_class_ids(options.results, options.annotations, options.classes)
     truth = read_truth(options.annotations, options.split, class_ids)
-    found = read_found(options.results, truth)
+    found = read_found(options.results, truth, options.split)
     if not truth.annotated:
         raise ValueError(
             f"{options.annotations}: has images but no annotations, as test sets have: nothing to measure; the "
@@ -116,7 +118,7 @@ def evaluate_files(truth: GroundTruth, found: Found, what: What = "auto", roundi
         detections = replace(detections, masks=_masks(truth, found))
     coco = {kind: evaluate_coco(truth.coco, found.results, kind) for kind in kinds}
     voc = {kind: _voc(truth, detections, kind, rounding) for kind in kinds}
-    remarks = [*truth.notes, *explain(truth, detections)]
+    remarks = [*truth.notes, *found.notes, *explain(truth, detections)]
     if len(voc) == 2:
         remarks += mask_findings(detections, voc["bbox"].ap, voc["segm"].ap)
     return Evaluation(coco, voc, remarks)

@@ -177,3 +177,11 @@ def test_nothing_found_by_another_program(made: Any, tmp_path: Path) -> None:
     """Keys of Detectron2's configs are no help there."""
     (remark,) = evaluated(tmp_path, made[0], [])["remarks"]
     assert remark.startswith("AP 0: there are no detections at all") and "MODEL." not in remark
+
+
+@pytest.mark.parametrize("key", ["images", "categories"])
+def test_annotations_without_any_image_or_category(made: Any, tmp_path: Path, key: str) -> None:
+    truth = {**made[0], key: []}
+    numbers, count = evaluated(tmp_path, truth, []), len(truth["annotations"])
+    assert numbers["bbox"]["AP"] is None
+    assert numbers["remarks"][0].startswith(f"{count} of {count} annotations are left out, since the file has no ")

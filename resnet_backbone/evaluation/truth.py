@@ -134,9 +134,10 @@ def _strays(content: Mapping[str, Any], key: str) -> list[str]:
     stray = [one for one in annotations if one[f"{key}_id"] not in there]
     if not stray:
         return []
-    first = stray[0][f"{key}_id"]
-    kinds = f"; the ids of its {'images' if key == 'image' else 'categories'} are {kind_of(known[0])}, as {known[0]!r}"
-    other = kinds if known and type(first) is not type(known[0]) else ""
+    first, other = stray[0][f"{key}_id"], ""
+    if known and type(first) is not type(known[0]):
+        rows = "images" if key == "image" else "categories"
+        other = f"; the ids of its {rows} are {kind_of(known[0])}, as {known[0]!r}"
     return [
         f"{len(stray)} of {len(annotations)} annotations are left out, since the file has no {key} of their {key}_id "
         f"(first: {first!r}){other}"

@@ -143,3 +143,45 @@ def test_detections_wrapped_as_annotations(made: Any, tmp_path: Path, capsys: An
     for wrapped in ({"images": truth["images"], "annotations": results}, {"annotations": results}):
         error = refused(tmp_path, truth, wrapped, capsys)
         assert "results.json: holds its detections under 'annotations'; export that list alone" in error
+
+
+def test_a_folder_to_write_to_is_refused_before_anything(made: Any, tmp_path: Path, capsys: Any) -> None:
+    error = refused(tmp_path, *made, capsys, json=tmp_path)
+    assert f"--json {tmp_path}: is a folder; name a file" in error
+    assert capsys.readouterr().out == ""
+
+
+def test_difficult_objects_are_vocs_alone(made: Any, tmp_path: Path) -> None:
+    """pycocotools does not look at `difficult`, so that its AP is not nan."""
+    truth, results = made
+    expected = 100 * plainly(truth, results, "bbox").stats[0]
+    truth["annotations"] = [{**a, "difficult": 1} for a in truth["annotations"]]
+    numbers = evaluated(tmp_path, truth, results)
+    count = len(truth["annotations"])
+    assert numbers["voc"]["AP50"] is None and numbers["bbox"]["AP"] == pytest.approx(expected, rel=1e-12)
+    assert numbers["remarks"] == [f"VOC's AP nan: all {count} objects are difficult ones or crowds, which it ignores"]
+    truth["annotations"] = [{**a, "difficult": int(a["category_id"] == 3)} for a in truth["annotations"]]
+    numbers = evaluated(tmp_path, truth, results)
+    assert numbers["voc"]["AP50-class 3"] is None and numbers["bbox"]["AP-class 3"] > 0
+    assert numbers["remarks"] == [
+        "VOC's AP nan: 1 of the 3 classes have none but difficult objects, which it ignores (class 3); they are no "
+        "part of any mean"
+    ]
+    truth["annotations"] = [{**a, "iscrowd": 1} for a in truth["annotations"]]
+    assert evaluated(tmp_path, truth, results)["remarks"] == [
+        f"AP nan: all {count} objects are crowds, which are not asked for"
+    ]
+
+
+def test_nothing_found_by_another_program(made: Any, tmp_path: Path) -> None:
+    """Keys of Detectron2's configs are no help there."""
+    (remark,) = evaluated(tmp_path, made[0], [])["remarks"]
+    assert remark.startswith("AP 0: there are no detections at all") and "MODEL." not in remark
+
+
+@pytest.mark.parametrize("key", ["images", "categories"])
+def test_annotations_without_any_image_or_category(made: Any, tmp_path: Path, key: str) -> None:
+    truth = {**made[0], key: []}
+    numbers, count = evaluated(tmp_path, truth, []), len(truth["annotations"])
+    assert numbers["bbox"]["AP"] is None
+    assert numbers["remarks"][0].startswith(f"{count} of {count} annotations are left out, since the file has no ")

@@ -31,6 +31,7 @@ from resnet_backbone.evaluation.voc import Rounding, VocDetections, VocResult, e
 
 logger = logging.getLogger(__name__)
 
+THRESHOLD_KEYS = "MODEL.ROI_HEADS.SCORE_THRESH_TEST, MODEL.RETINANET.SCORE_THRESH_TEST"
 RESULTS_FILE = "coco_instances_results.json"
 
 
@@ -134,7 +135,7 @@ class DetectionEvaluator(DatasetEvaluator):
         scored = self._scored(results, voc)
         for task, numbers in scored.items():
             logger.info("%s on %s:\n%s", task, self.dataset_name, _table(numbers))
-        lines = explain(self._truth, voc, model_classes=self._model_classes)
+        lines = explain(self._truth, voc, model_classes=self._model_classes, threshold=THRESHOLD_KEYS)
         if "voc-segm" in scored:
             lines += mask_findings(voc, scored["voc"]["AP50"], scored["voc-segm"]["AP50"])
         for line in lines:

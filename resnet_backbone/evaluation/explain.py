@@ -18,13 +18,16 @@ from resnet_backbone.evaluation.truth import GroundTruth
 from resnet_backbone.evaluation.voc import Floats, VocDetections
 
 
-def explain(truth: GroundTruth, found: VocDetections, *, model_classes: Sequence[str] = ()) -> list[str]:
+def explain(
+    truth: GroundTruth, found: VocDetections, *, model_classes: Sequence[str] = (), threshold: str = ""
+) -> list[str]:
     """One line, with the remedy, for each reason why numbers are 0 or nan; none where nothing is wrong.
 
     Args:
         truth: what was there.
         found: what was found, with class indices into `truth.classes`, all images in the truth.
         model_classes: the classes that the model was trained on, by class index, where they are known.
+        threshold: what sets the score below which the detector gives no detections, where it is known.
     """
     case = make_case(truth, found)
     lines, asked = _without_objects(truth, case)
@@ -34,7 +37,7 @@ def explain(truth: GroundTruth, found: VocDetections, *, model_classes: Sequence
         return [
             *lines,
             "AP 0: there are no detections at all; were trained weights loaded, and does the score threshold "
-            "(MODEL.ROI_HEADS.SCORE_THRESH_TEST, MODEL.RETINANET.SCORE_THRESH_TEST) let anything pass?",
+            f"{f'({threshold}) ' if threshold else ''}let anything pass?",
         ]
     values = case.ap50()
     if mean_of(values) < LOW and model_classes and tuple(model_classes) != truth.classes:
@@ -51,23 +54,33 @@ def explain(truth: GroundTruth, found: VocDetections, *, model_classes: Sequence
 
 
 def _without_objects(truth: GroundTruth, case: Case) -> tuple[list[str], bool]:
-    """Why AP is nan, and whether there is anything to measure at all."""
-    voc = truth.as_voc()
-    there = np.bincount(np.asarray(voc.classes, np.int64), minlength=len(case.names))
-    asked = np.bincount(np.asarray(voc.classes, np.int64)[~np.asarray(voc.difficult, bool)], minlength=len(case.names))
-    if not there.sum() and truth.coco.get("annotations"):
+    """Why AP is nan, and whether VOC's metric has anything to measure at all."""
+    voc, annotations = truth.as_voc(), truth.coco.get("annotations") or ()
+    labels, ignored = np.asarray(voc.classes, np.int64), np.asarray(voc.difficult, bool)
+    if not len(labels) and annotations:
         return ["AP nan: no annotation is of an image and of a category that the annotations have"], False
-    if not there.sum():
+    if not len(labels):
         return ["AP nan: the annotations have no objects, so there is nothing to measure; annotate some"], False
-    if not asked.sum():
-        return [f"AP nan: all {there.sum()} objects are difficult ones or crowds, which are not asked for"], False
-    empty = [name for name, n in zip(case.names, asked) if not n]
+    asked = np.isin(np.arange(len(case.names)), labels[~ignored])
+    # COCO's metric takes difficult objects for ordinary ones.
+    images = {image["id"] for image in truth.coco["images"]}
+    ordinary = {one["category_id"] for one in annotations if one["image_id"] in images and not one.get("iscrowd")}
+    by_coco = np.array([category in ordinary for category in truth.category_ids])
+    if not asked.any() and not by_coco.any():
+        return [f"AP nan: all {len(labels)} objects are crowds, which are not asked for"], False
+    if not asked.any():
+        return [f"VOC's AP nan: all {len(labels)} objects are difficult ones or crowds, which it ignores"], False
     lines = []
-    if empty:
-        lines.append(
-            f"AP nan: {len(empty)} of the {len(asked)} classes have no object to be found here ({some(empty)}); they "
-            "are no part of any mean"
-        )
+    for whose, what, chosen in (
+        ("AP", "no object to be found here", ~asked & ~by_coco),
+        ("VOC's AP", "none but difficult objects, which it ignores", ~asked & by_coco),
+    ):
+        names = [name for name, one in zip(case.names, chosen) if one]
+        if names:
+            lines.append(
+                f"{whose} nan: {len(names)} of the {len(asked)} classes have {what} ({some(names)}); they are no "
+                "part of any mean"
+            )
     return lines, True
 
 

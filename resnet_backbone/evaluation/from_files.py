@@ -13,7 +13,7 @@ from tabulate import tabulate
 from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.engine.guard import guarded
 from resnet_backbone.evaluation.class_ids import find_class_ids, how_read, is_json
-from resnet_backbone.evaluation.coco import METRICS, CocoResult, evaluate_coco, to_rle
+from resnet_backbone.evaluation.coco import METRICS, CocoResult, evaluate_coco, has_mask, to_rle
 from resnet_backbone.evaluation.coco_backends import IouType, Rle
 from resnet_backbone.evaluation.explain import explain
 from resnet_backbone.evaluation.mask_findings import check_mask_sizes, mask_findings
@@ -80,9 +80,11 @@ def start(options: EvaluateOptions) -> int:
 
 
 def _run(options: EvaluateOptions) -> int:
+    if options.json is not None and options.json.is_dir():
+        raise ValueError(f"--json {options.json}: is a folder; name a file")
     class_ids = find_class_ids(options.results, options.annotations, options.classes)
     truth = read_truth(options.annotations, options.split, class_ids)
-    found = read_found(options.results, truth)
+    found = read_found(options.results, truth, options.split)
     if not truth.annotated:
         raise ValueError(
             f"{options.annotations}: has images but no annotations, as test sets have: nothing to measure; the "
@@ -116,7 +118,11 @@ def evaluate_files(truth: GroundTruth, found: Found, what: What = "auto", roundi
         detections = replace(detections, masks=_masks(truth, found))
     coco = {kind: evaluate_coco(truth.coco, found.results, kind) for kind in kinds}
     voc = {kind: _voc(truth, detections, kind, rounding) for kind in kinds}
-    remarks = [*truth.notes, *explain(truth, detections)]
+    masked = sum(has_mask(one.get("segmentation")) for one in found.results)
+    remarks = [*truth.notes, *found.notes]
+    if what == "auto" and truth.has_masks and masked and not found.has_masks:
+        remarks.append(f"masks are not measured: {len(found.results) - masked} of the detections have none")
+    remarks += explain(truth, detections)
     if len(voc) == 2:
         remarks += mask_findings(detections, voc["bbox"].ap, voc["segm"].ap)
     return Evaluation(coco, voc, remarks)

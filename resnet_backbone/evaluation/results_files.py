@@ -29,16 +29,23 @@ class Found:
         results: COCO results.
         voc: the same without masks; the box of a mask that stands without one is the mask's.
         has_boxes, has_masks: whether all of them have one; both True where there are none.
+        notes: what was taken for what in reading them, where that is not sure; one line each.
     """
 
     results: list[Result]
     voc: VocDetections
     has_boxes: bool
     has_masks: bool
+    notes: tuple[str, ...] = ()
 
 
-def read_found(path: Path, truth: GroundTruth) -> Found:
+def read_found(path: Path, truth: GroundTruth, split: str = "") -> Found:
     """Detections of a JSON file, a VOC text file, or a folder of such text files.
+
+    Args:
+        path: the file or the folder.
+        truth: whose images and classes they are of.
+        split: of text files, where it is known: in their names it stands before the class.
 
     Raises:
         ValueError: one sentence with file, value and remedy for whatever cannot be read, or is not of this truth.
@@ -47,9 +54,9 @@ def read_found(path: Path, truth: GroundTruth) -> Found:
         files = sorted(path.rglob("*_det_*.txt"))
         if not files:
             raise ValueError(f"{path}: holds no comp4_det_<split>_<class>.txt; name a JSON file or the folder of those")
-        return _of_class_files(files, truth)
+        return _of_class_files(files, truth, split)
     if path.suffix == ".txt":
-        return _of_class_files([path], truth)
+        return _of_class_files([path], truth, split)
     return of_results(read_results(path, truth), truth)
 
 
@@ -135,9 +142,9 @@ def _box(one: Result, size: tuple[Any, Any]) -> list[float]:
     return [float(v) for v in masks.toBbox(mask)] if mask else [0.0] * 4
 
 
-def _of_class_files(files: Sequence[Path], truth: GroundTruth) -> Found:
-    voc = read_class_files(files, truth)
-    return Found(_results_of(voc, truth), voc, has_boxes=True, has_masks=not len(voc.scores))
+def _of_class_files(files: Sequence[Path], truth: GroundTruth, split: str) -> Found:
+    voc, notes = read_class_files(files, truth, split)
+    return Found(_results_of(voc, truth), voc, has_boxes=True, has_masks=not len(voc.scores), notes=tuple(notes))
 
 
 def _results_of(voc: VocDetections, truth: GroundTruth) -> list[Result]:

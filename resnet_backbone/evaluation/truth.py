@@ -18,6 +18,7 @@ from resnet_backbone.evaluation.coco_backends import IouType
 from resnet_backbone.evaluation.json_files import is_box, is_number, kind_of, read_json
 from resnet_backbone.evaluation.rle import check_mask
 from resnet_backbone.evaluation.voc import VocTruth
+from resnet_backbone.evaluation.voc_files import read_lines
 from resnet_backbone.evaluation.voc_xml import VocAnnotation, read_annotation
 
 VOC_CLASSES = (
@@ -133,9 +134,10 @@ def _strays(content: Mapping[str, Any], key: str) -> list[str]:
     stray = [one for one in annotations if one[f"{key}_id"] not in there]
     if not stray:
         return []
-    first = stray[0][f"{key}_id"]
-    kinds = f"; the ids of its {'images' if key == 'image' else 'categories'} are {kind_of(known[0])}, as {known[0]!r}"
-    other = kinds if known and type(first) is not type(known[0]) else ""
+    first, other = stray[0][f"{key}_id"], ""
+    if known and type(first) is not type(known[0]):
+        rows = "images" if key == "image" else "categories"
+        other = f"; the ids of its {rows} are {kind_of(known[0])}, as {known[0]!r}"
     return [
         f"{len(stray)} of {len(annotations)} annotations are left out, since the file has no {key} of their {key}_id "
         f"(first: {first!r}){other}"
@@ -203,7 +205,7 @@ def read_split(root: Path, split: str, annotated: Sequence[str]) -> list[str]:
     """Image ids of ImageSets/Main/<split>.txt, each once; all of `annotated` where nothing is named or there.
 
     Raises:
-        ValueError: no such split, or none named where there are some.
+        ValueError: no such split, none named where there are some, or one that names no images, or their files.
     """
     folder = root / "ImageSets" / "Main"
     files = sorted(file.stem for file in folder.glob("*.txt"))
@@ -213,9 +215,15 @@ def read_split(root: Path, split: str, annotated: Sequence[str]) -> list[str]:
         said = f"--split {split}: there is none" if split else "name one with --split"
         raise ValueError(f"{folder}: {said}; the splits there are {', '.join(files) or 'none'}")
     known = set(annotated)
-    lines = (line.strip() for line in (folder / f"{split}.txt").read_text(encoding="utf-8").splitlines())
+    lines = [line.strip() for line in read_lines(folder / f"{split}.txt") if line.strip()]
+    if not lines:
+        raise ValueError(f"{folder / split}.txt: names no images; add some, or take another split")
     # The devkit's files of one class have a second column; names with spaces have none.
-    return list(dict.fromkeys(line if line in known else line.split()[0] for line in lines if line))
+    ids = list(dict.fromkeys(line if line in known else line.split()[0] for line in lines))
+    files = [i for i in ids if i not in known and Path(i).stem in known]
+    if files:
+        raise ValueError(f"{folder / split}.txt: names files, as {files[0]!r}; name images without folder and ending")
+    return ids
 
 
 def _voc_truth(ids: Sequence[str], read: Mapping[str, VocAnnotation], class_ids: ClassIds) -> GroundTruth:

@@ -68,11 +68,21 @@ def read_class_file(file: Path) -> list[VocLine]:
     Raises:
         ValueError: the file cannot be read, or a line has not six columns or a value that is no number.
     """
+    return [_line(line, f"{file}, line {n}") for n, line in enumerate(read_lines(file), 1) if line.strip()]
+
+
+def read_lines(file: Path) -> list[str]:
+    """Of a text file in UTF-8, with or without the mark that Windows' editors begin it with.
+
+    Raises:
+        ValueError: it cannot be read, or is in another encoding.
+    """
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: not readable as text ({error})") from error
-    return [_line(line, f"{file}, line {n}") for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+        return file.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise ValueError(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: is no text in UTF-8 ({error.reason}); save it in that encoding") from error
 
 
 def _line(text: str, where: str) -> VocLine:

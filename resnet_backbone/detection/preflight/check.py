@@ -186,7 +186,7 @@ def _errors_into(report: Report) -> Iterator[None]:
     except (ValueError, OSError) as error:
         report.add(Finding("error", str(error)))
     except Exception as error:
-        if any(sign in str(error) for sign in MEMORY):
+        if isinstance(error, MemoryError) or any(sign in str(error) for sign in MEMORY):
             raise
         said = (str(error).strip() or "no more is said").splitlines()[0]
         report.add(Finding("error", f"{type(error).__name__}: {said}; a run would break off there"))

@@ -92,9 +92,9 @@ def settle(options: RunOptions) -> Prepared:
     if options.smoke:
         notes += _shrink(options, read)
     _check_shared_device(cfg)
+    check_inputs(cfg)
     _refuse_ignored(cfg)
     check_metrics(cfg)
-    check_inputs(cfg)
     if options.check and options.eval_only:
         raise ValueError("--check: looks at what is needed for training; leave --eval-only out")
     if options.new_schedule and not options.resume:

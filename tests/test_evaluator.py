@@ -29,7 +29,7 @@ from resnet_backbone.detection.data.catalog import register_user_data
 from resnet_backbone.detection.drawables import predicted_objects, record_objects
 from resnet_backbone.detection.evaluator import RESULTS_FILE, DetectionEvaluator
 from resnet_backbone.detection.training import testing
-from resnet_backbone.detection.training.testing import check_metrics
+from resnet_backbone.detection.training.testing import check_test
 from resnet_backbone.evaluation.coco import METRICS
 from resnet_backbone.evaluation.coco_backends import choose_backend
 
@@ -258,16 +258,16 @@ def test_the_configs_keys_reach_the_evaluator(tmp_path: Path, caplog: pytest.Log
     ap = {}
     for given in ([], keys):
         cfg.merge_from_list(given)
-        check_metrics(cfg)
+        check_test(cfg)
         with caplog.at_level(logging.INFO, "resnet_backbone"):
             ap[len(given)] = testing.test(cfg, Half(), tmp_path, pictures=False)[name]["voc"]["AP50"]
     assert ap == {0: 100, 4: 0} and "are by pycocotools" in caplog.text
     cfg.TEST.VOC_ROUNDING = "coco"
     with pytest.raises(ValueError, match="TEST.VOC_ROUNDING is 'coco', but it must be none or detectron2"):
-        check_metrics(cfg)
+        check_test(cfg)
     cfg.TEST.COCO_BACKEND = "faster"
     with pytest.raises(ValueError, match="TEST.COCO_BACKEND is 'faster', but it must be one of auto"):
-        check_metrics(cfg)
+        check_test(cfg)
 
 
 def test_predictions_to_draw_are_those_above_a_score() -> None:

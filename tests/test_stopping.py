@@ -12,6 +12,7 @@ import torch
 from made_data import TINY, write_config, write_rectangles
 from torch.utils.data import DataLoader, Dataset
 
+from resnet_backbone.detection.training import loop as loop_module
 from resnet_backbone.detection.training import run as run_module
 from resnet_backbone.detection.training.launch import guarded
 from resnet_backbone.detection.training.settle import RunOptions
@@ -75,6 +76,24 @@ def test_an_evaluation_that_fails_loses_no_iteration(options, monkeypatch, capsy
     monkeypatch.setattr(run_module, "test", tested)
     assert guarded(options) == 1
     assert "error: 7.png: not readable" in capsys.readouterr().err and saved(options) == 2
+
+
+@pytest.mark.parametrize("at", [2, 4])
+def test_a_signal_in_a_save_neither_breaks_it_nor_is_forgotten(options, at, monkeypatch, capsys):
+    """After two iterations the one behind the evaluation, after four the last one."""
+    save, saves = loop_module.save_state, []
+
+    def signalled(path, parts, iteration, *more):
+        if iteration == at and (at == 4 or saves):
+            send(signal.SIGTERM)
+        saves.append(iteration)
+        save(path, parts, iteration, *more)
+
+    monkeypatch.setattr(loop_module, "save_state", signalled)
+    monkeypatch.setattr(run_module, "test", lambda *arguments, **more: {})
+    assert guarded(options) == 130
+    assert f"stopped after iteration {at} of 4; saved in" in capsys.readouterr().err
+    assert saved(options) == at and saves == [2, 2, 4][: at // 2 + 1]
 
 
 def test_sigterm_outside_the_loop_is_a_sentence(options, monkeypatch, capsys):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 
@@ -16,10 +18,9 @@ def find_device(name: str, key: str = "device") -> torch.device:
     """
     if not name:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"{key}: {name!r} is no device; use cpu, cuda or cuda:N") from None
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):  # torch knows others, on which Detectron2 does not train
+        raise ValueError(f"{key}: {name!r} is no device to compute on here; use cpu, cuda or cuda:N")
+    device = torch.device(name)
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
         has = f"this machine has {count} CUDA GPUs" if count else "this machine has no CUDA GPU"

@@ -134,16 +134,15 @@ class Loop:
                 stopping = self._agreed(stop.asked)
                 if stopping or self._due(self.cfg.SOLVER.CHECKPOINT_PERIOD) or self._evaluation_due(evaluate):
                     self.save()
-                if stopping:
-                    progress.close()
-                    comm.synchronize()  # the first process is still saving, and a second signal must not end it
-                    raise Stopped(self._stopped())
+                self._leave_if(stopping, progress)
                 if self._evaluate_if_due(evaluate, journal, stop, progress):
+                    self._leave_if(self._agreed(stop.asked), progress)
                     trained.train()
                 storage.step()
                 if self.iteration >= total:
                     break
-        self.save()
+            self.save()
+            self._leave_if(self._agreed(stop.asked), progress)
 
     def save(self) -> None:
         """Writes last.pth, from the first process; all have to call it.
@@ -212,6 +211,13 @@ class Loop:
         self._tested = self.iteration
         self.save()
         return True
+
+    def _leave_if(self, stopping: bool, progress: Progress) -> None:
+        """After a save."""
+        if stopping:
+            progress.close()
+            comm.synchronize()  # the first process is still saving, and a second signal must not end it
+            raise Stopped(self._stopped())
 
     def _stopped(self) -> str:
         where = f"{self.iteration} of {self.cfg.SOLVER.MAX_ITER}; saved in {self.output / LAST}"

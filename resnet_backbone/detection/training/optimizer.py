@@ -15,12 +15,18 @@ def make_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """SGD as Detectron2 builds it, or AdamW with the same groups, weight decays and clipping.
 
     Raises:
-        ValueError: SOLVER.OPTIMIZER or SOLVER.CLIP_GRADIENTS.CLIP_TYPE names something else.
+        ValueError: SOLVER.OPTIMIZER or SOLVER.CLIP_GRADIENTS.CLIP_TYPE names something else, or CLIP_VALUE is not
+            above 0.
     """
     solver = cfg.SOLVER
     kinds = [kind.value for kind in GradientClipType]
     if solver.CLIP_GRADIENTS.ENABLED and solver.CLIP_GRADIENTS.CLIP_TYPE not in kinds:
         raise ValueError(f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE: {solver.CLIP_GRADIENTS.CLIP_TYPE!r}: use one of {kinds}")
+    if solver.CLIP_GRADIENTS.ENABLED and not solver.CLIP_GRADIENTS.CLIP_VALUE > 0:
+        raise ValueError(
+            f"SOLVER.CLIP_GRADIENTS.CLIP_VALUE: {solver.CLIP_GRADIENTS.CLIP_VALUE:g}: above 0, or nothing would be "
+            "learnt; 1 is usual"
+        )
     if solver.OPTIMIZER == "SGD":
         optimizer: torch.optim.Optimizer = build_optimizer(cfg, model)
         return optimizer

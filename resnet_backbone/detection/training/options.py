@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 
+from resnet_backbone.detection.data.truth import load_ground_truth
 from resnet_backbone.engine.best import check_metric
 from resnet_backbone.evaluation.coco import METRICS
 
@@ -29,19 +29,27 @@ def check_options(cfg: CfgNode) -> None:
         )
     if not cfg.DATASETS.TEST:
         raise ValueError(f"TEST.BEST_METRIC: {test.BEST_METRIC!r}, but DATASETS.TEST is empty: name a test set")
-    check_metric(test.BEST_METRIC, metric_names(cfg), "TEST.BEST_METRIC")
+    names = metric_names(cfg)
+    if not names:
+        raise ValueError(
+            f"TEST.BEST_METRIC: {test.BEST_METRIC!r}, but the test sets have no annotations to measure by; name a "
+            "test set that has, or set TEST.BEST_METRIC to ''"
+        )
+    check_metric(test.BEST_METRIC, names, "TEST.BEST_METRIC")
 
 
 def metric_names(cfg: CfgNode) -> list[str]:
-    """All names that the evaluation of these test sets can give, as `testing.flat` writes them."""
+    """All names that the evaluation of these test sets will give, as `testing.flat` writes them; reads the sets."""
     several = len(cfg.DATASETS.TEST) > 1
     names = []
     for dataset in cfg.DATASETS.TEST:
-        classes = list(MetadataCatalog.get(dataset).get("thing_classes") or cfg.DATA.CLASSES)
-        coco = [*METRICS, *(f"AP-{name}" for name in classes)]
-        tasks = {"bbox": coco, "segm": coco if cfg.MODEL.MASK_ON else []}
-        voc = ["AP50", "AP50-11pt", *(f"AP50-{name}" for name in classes)]
-        tasks |= {"voc": voc, "voc-segm": voc if cfg.MODEL.MASK_ON else []}
+        truth = load_ground_truth(dataset)
+        if not truth.annotated:
+            continue
+        masks = cfg.MODEL.MASK_ON and truth.has_masks
+        coco = [*METRICS, *(f"AP-{name}" for name in truth.classes)]
+        voc = ["AP50", "AP50-11pt", *(f"AP50-{name}" for name in truth.classes)]
+        tasks = {"bbox": coco, "segm": coco if masks else [], "voc": voc, "voc-segm": voc if masks else []}
         front = f"{dataset}/" if several else ""
         names += [f"{front}{task}/{metric}" for task, metrics in tasks.items() for metric in metrics]
     return names

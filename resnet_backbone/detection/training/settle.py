@@ -20,7 +20,7 @@ from resnet_backbone.detection.training.options import check_options
 from resnet_backbone.detection.training.schedule import check_batch, check_schedule, scale_schedule
 from resnet_backbone.detection.training.sets import use_data
 from resnet_backbone.detection.training.smoke import shrink, use_few_images, use_generated
-from resnet_backbone.detection.training.testing import check_metrics
+from resnet_backbone.detection.training.testing import check_test
 from resnet_backbone.engine.logs import set_up_logs
 from resnet_backbone.engine.preflight import disk
 from resnet_backbone.weights.record import WeightRecord
@@ -94,7 +94,7 @@ def settle(options: RunOptions) -> Prepared:
     _check_shared_device(cfg)
     check_inputs(cfg)
     _refuse_ignored(cfg)
-    check_metrics(cfg)
+    check_test(cfg)
     if options.check and options.eval_only:
         raise ValueError("--check: looks at what is needed for training; leave --eval-only out")
     if options.new_schedule and not options.resume:
@@ -184,6 +184,8 @@ def _refuse_ignored(cfg: CfgNode) -> None:
     for key, value in NOT_OBEYED.items():
         if value_of(cfg, key) != value:
             raise ValueError(f"{key}: {value_of(cfg, key)} is not supported by this trainer; leave it at {value}")
+    if cfg.DATALOADER.NUM_WORKERS < 0:
+        raise ValueError(f"DATALOADER.NUM_WORKERS: {cfg.DATALOADER.NUM_WORKERS}: 0 reads images in the process itself")
     sampler = cfg.DATALOADER.SAMPLER_TRAIN
     if sampler not in SAMPLERS:
         raise ValueError(f"DATALOADER.SAMPLER_TRAIN: {sampler!r}: use {' or '.join(SAMPLERS)}")

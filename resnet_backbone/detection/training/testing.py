@@ -77,15 +77,33 @@ def trained_classes(weights: str) -> tuple[str, ...]:
         return ()  # weights without a run, or of another program
 
 
-def check_metrics(cfg: CfgNode) -> None:
-    """Refuses before anything runs what `test` would refuse after it.
+def check_test(cfg: CfgNode) -> None:
+    """Refuses before anything runs what would be refused after it.
 
     Raises:
-        ValueError: TEST.COCO_BACKEND is unknown or not installed, or TEST.VOC_ROUNDING is unknown.
+        ValueError: TEST.COCO_BACKEND is unknown or not installed, TEST.VOC_ROUNDING is unknown, TEST.EXPECTED_RESULTS
+            are not as Detectron2 writes them, or images would be of no size.
     """
     choose_backend(cfg.TEST.COCO_BACKEND, key="TEST.COCO_BACKEND")
     if cfg.TEST.VOC_ROUNDING not in ROUNDINGS:
         raise ValueError(f"TEST.VOC_ROUNDING is {cfg.TEST.VOC_ROUNDING!r}, but it must be {' or '.join(ROUNDINGS)}")
+    for key, least in (("MIN_SIZE_TEST", 0), ("MAX_SIZE_TEST", 1)):
+        if cfg.INPUT[key] < least:
+            raise ValueError(
+                f"INPUT.{key}: {cfg.INPUT[key]}: pixels, at least {least}; MIN_SIZE_TEST 0 resizes nothing"
+            )
+    for entry in cfg.TEST.EXPECTED_RESULTS:
+        if not _is_expectation(entry):
+            raise ValueError(
+                f"TEST.EXPECTED_RESULTS: {entry!r} is not [task, metric, value, tolerance], as ['bbox', 'AP', 38, 0.2]"
+            )
+
+
+def _is_expectation(entry: Any) -> bool:
+    if not isinstance(entry, (list, tuple)) or len(entry) != 4:
+        return False
+    numbers = [isinstance(one, (int, float)) and not isinstance(one, bool) and one >= 0 for one in entry[2:]]
+    return all(isinstance(one, str) for one in entry[:2]) and all(numbers)
 
 
 def flat(results: Mapping[str, Numbers]) -> dict[str, float]:

@@ -204,7 +204,7 @@ def test_split_files_are_in_utf8(voc: Path, encoding: str) -> None:
     if encoding.startswith("utf-8"):
         assert "2 images to train on" in register(voc).messages[0]
     else:
-        with pytest.raises(ValueError, match=r"train\.txt: not readable as text in UTF-8 .*; save it as UTF-8"):
+        with pytest.raises(ValueError, match=r"train\.txt: is no text in UTF-8 .*; save it in that encoding"):
             register(voc)
 
 

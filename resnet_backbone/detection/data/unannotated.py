@@ -10,7 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_pascal_voc
 from detectron2.utils.file_io import PathManager
 
-from resnet_backbone.detection.data.voc import read_lines
+from resnet_backbone.evaluation.voc_files import read_lines
 from resnet_backbone.images.size import image_size
 
 Record = dict[str, Any]
@@ -44,7 +44,7 @@ def allow_unannotated(name: str) -> str | None:
         return None
     root = Path(PathManager.get_local_path(metadata.dirname))
     lines = read_lines(root / "ImageSets" / "Main" / f"{metadata.split}.txt")
-    ids = list(dict.fromkeys(line.split()[0] for line in lines if line))
+    ids = list(dict.fromkeys(line.split()[0] for line in lines if line.strip()))
     folder = root / "Annotations"
     there = set(os.listdir(folder)) if folder.is_dir() else set()
     missing = [i for i in ids if f"{i}.xml" not in there]

@@ -11,6 +11,7 @@ from detectron2.structures import BoxMode
 
 from resnet_backbone.detection.data.faults import Faults
 from resnet_backbone.detection.data.splits import seeded_split
+from resnet_backbone.evaluation.voc_files import read_lines
 from resnet_backbone.evaluation.voc_xml import read_annotation
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif")
@@ -140,22 +141,10 @@ def _drawn(
     return train, test, notes
 
 
-def read_lines(file: Path) -> list[str]:
-    """Lines of a split file, without the blanks around them.
-
-    Raises:
-        ValueError: it is not in UTF-8.
-    """
-    try:
-        return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: not readable as text in UTF-8 ({error}); save it as UTF-8") from None
-
-
 def _read_split(
     file: Path, images: Mapping[str, str], annotated: set[str], notes: list[str], *, may_be_blind: bool = False
 ) -> list[str]:
-    lines = read_lines(file)
+    lines = [line.strip() for line in read_lines(file)]
     # The devkit's files of one class have a second column; names with spaces have none.
     ids = [line if line in images or line in annotated else line.split()[0] for line in lines if line]
     once = list(dict.fromkeys(ids))

@@ -115,8 +115,8 @@ def coco_size(entries: Entries) -> list[str]:
         f"{run['peak_rss']} MiB at most."
         for run in (checked.runs if checked else [])
     ]
-    said = said or [f"`--check` of the same data: {NOT_RUN}."]
-    return [*markdown(header, rows or [("all", *[NOT_RUN] * 5)]), "", *said, *sources(entry)]
+    lines = ["", *said] if said else []
+    return [*markdown(header, rows or [("all", *[NOT_RUN] * 5)]), *lines, *sources(entry)]
 
 
 def mistakes(entries: Entries) -> list[str]:
@@ -135,7 +135,8 @@ def mistakes(entries: Entries) -> list[str]:
     sound = [
         f"{data[run['data']]} {run['exit_code']}" for run in (entry.runs if entry else []) if run["mistake"] == "none"
     ]
-    return [*table, "", f"Exit codes of the sound copies: {', '.join(sound) or NOT_RUN}.", *sources(entry)]
+    lines = ["", f"Exit codes of the sound copies: {', '.join(sound)}."] if sound else []
+    return [*table, *lines, *sources(entry)]
 
 
 TABLES: dict[str, Table] = {

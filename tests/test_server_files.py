@@ -145,10 +145,16 @@ def test_a_split_with_some_annotations_missing_is_a_mistake_unless_most_are(blin
 
 @pytest.fixture
 def voc_2012_test() -> Iterator[str]:
+    """Not registered before, by whichever test, nor behind it."""
+    _forget(VOC_2012_TEST)
     yield VOC_2012_TEST
-    if VOC_2012_TEST in DatasetCatalog.list():
-        DatasetCatalog.remove(VOC_2012_TEST)
-        MetadataCatalog.remove(VOC_2012_TEST)
+    _forget(VOC_2012_TEST)
+
+
+def _forget(name: str) -> None:
+    if name in DatasetCatalog.list():
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
 
 
 @torch.no_grad()

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as masks
 
+from resnet_backbone.evaluation.annotations import check_values
 from resnet_backbone.evaluation.class_ids import ClassIds, some
 from resnet_backbone.evaluation.coco import has_mask, object_masks, to_rle
 from resnet_backbone.evaluation.coco_backends import IouType
-from resnet_backbone.evaluation.json_files import is_box, is_number, kind_of, read_json
-from resnet_backbone.evaluation.rle import check_mask
+from resnet_backbone.evaluation.json_files import kind_of, read_json
 from resnet_backbone.evaluation.voc import VocTruth
 from resnet_backbone.evaluation.voc_files import read_lines
 from resnet_backbone.evaluation.voc_xml import VocAnnotation, read_annotation
@@ -148,15 +148,9 @@ def _check_annotation(one: Any, where: str) -> None:
     ids = [type(one.get(key)) for key in ("image_id", "category_id")] if isinstance(one, Mapping) else [None]
     if not all(kind in (int, str) for kind in ids):
         raise ValueError(f"{where} has no image_id or no category_id: {one!r:.60}")
-    if one.get("segmentation"):
-        check_mask(one["segmentation"], where)
-    if not is_box(one.get("bbox")) and (one.get("bbox") or not has_mask(one.get("segmentation"))):
+    check_values(one, where)
+    if not one.get("bbox") and not has_mask(one.get("segmentation")):
         raise ValueError(f"{where} has the bbox {one.get('bbox')!r:.60} and not four numbers (x, y, width, height)")
-    for key in ("iscrowd", "difficult"):
-        if one.get(key) not in (0, 1, None):
-            raise ValueError(f"{where} has the {key} {one[key]!r:.40} and not 0 or 1; correct it")
-    if one.get("area") is not None and not is_number(one["area"]):
-        raise ValueError(f"{where} has the area {one['area']!r:.40} and not a number")
 
 
 def _box_of_mask(one: Mapping[str, Any], size: tuple[Any, Any], where: str) -> list[float]:

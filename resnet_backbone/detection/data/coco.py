@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +14,8 @@ from detectron2.structures import BoxMode
 from pycocotools import mask as masks
 
 from resnet_backbone.detection.data.faults import Faults
-from resnet_backbone.evaluation.json_files import parse_json
-from resnet_backbone.evaluation.rle import check_rle_counts
+from resnet_backbone.evaluation.annotations import check_values
+from resnet_backbone.evaluation.json_files import read_json
 
 Record = dict[str, Any]
 
@@ -80,14 +79,9 @@ def load_coco(file: Path, image_root: Path) -> CocoData:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = parse_json(file.read_bytes())
-    except OSError as error:
-        raise ValueError(
-            f"{file}: {error.strerror}; DATA.TRAIN and DATA.TEST name JSON files, from DATA.ROOT"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not readable as JSON ({error}); restore or export it again") from error
+    if not file.is_file():
+        raise ValueError(f"{file}: No such file; DATA.TRAIN and DATA.TEST name JSON files, from DATA.ROOT")
+    content = read_json(file)
     if not isinstance(content, dict):
         raise ValueError(f"{file}: holds no object with images, categories and annotations, as COCO's format has it")
     for key in ("images", "categories", "annotations"):
@@ -139,9 +133,12 @@ def _annotation(
     category = one.get("category_id")
     if not isinstance(category, int) or category not in names:
         raise ValueError(f"{where} has category_id {category!r:.40}, which is not among the file's categories")
+    check_values(one, where)
+    if not one.get("bbox"):
+        raise ValueError(f"{where} has the bbox {one.get('bbox')!r:.60} and not four numbers (x, y, width, height)")
     annotation: Record = {
-        "iscrowd": int(bool(one.get("iscrowd", 0))),
-        "bbox": _box(one, where),
+        "iscrowd": int(one.get("iscrowd") or 0),
+        "bbox": list(one["bbox"]),
         "category_id": names[category],
         "bbox_mode": BoxMode.XYWH_ABS,
     }
@@ -155,55 +152,18 @@ def _annotation(
             annotation["segmentation"] = mask
         else:
             counted["masks with fewer than three points: only their boxes are used"] += 1
-    area = one.get("area")
-    if isinstance(area, (int, float)):
-        if not _is_finite(area):
-            raise ValueError(f"{where} has the area {area!r:.40}, which is no number; correct it")
-        annotation["area"] = area
+    if one.get("area") is not None:
+        annotation["area"] = one["area"]
     return annotation
 
 
-def _box(one: Mapping[str, Any], where: str) -> list[float]:
-    box = one.get("bbox")
-    numbers = isinstance(box, list) and all(map(_is_finite, box))
-    if not numbers or len(box) != 4:  # type: ignore[arg-type]
-        raise ValueError(f"{where} has the bbox {box!r:.60} and not four numbers (x, y, width, height)")
-    return list(box)  # type: ignore[arg-type]
-
-
 def _mask(segmentation: Any, record: Record, where: str) -> Any:
-    """Polygons of three points and more, or compressed run lengths; empty where nothing is left."""
-    if isinstance(segmentation, dict):
-        return _run_lengths(segmentation, record, where)
-    if not isinstance(segmentation, list) or any(not _is_polygon(p) for p in segmentation):
-        raise ValueError(f"{where} has a segmentation that is neither a list of lists of numbers nor run lengths")
-    return [polygon for polygon in segmentation if len(polygon) >= 6 and len(polygon) % 2 == 0]
-
-
-def _is_polygon(polygon: Any) -> bool:
-    return isinstance(polygon, list) and all(map(_is_finite, polygon))
-
-
-def _is_finite(value: Any) -> bool:
-    """A number that a float can hold, which JSON's whole numbers need not be."""
-    return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
-
-
-def _run_lengths(rle: Mapping[str, Any], record: Record, where: str) -> dict[str, Any]:
-    size, counts = rle.get("size"), rle.get("counts")
-    if not isinstance(size, list) or len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
-        raise ValueError(f"{where} has a mask in run lengths without its size (height, width)")
+    """Of a checked mask: polygons of three points and more, or compressed run lengths; empty where nothing is left."""
+    if isinstance(segmentation, list):
+        return [polygon for polygon in segmentation if len(polygon) >= 6 and len(polygon) % 2 == 0]
+    size, counts = segmentation["size"], segmentation["counts"]
     image = [record["height"] or size[0], record["width"] or size[1]]
     if size != image:
         raise ValueError(f"{where} has a mask of size {size} on an image of {image} (height, width); correct one")
-    if isinstance(counts, list):
-        if not all(isinstance(n, int) and n >= 0 for n in counts) or sum(counts) != size[0] * size[1]:
-            raise ValueError(f"{where} has a mask whose run lengths do not add up to its {size[0]} x {size[1]} pixels")
-        return masks.frPyObjects({"size": size, "counts": counts}, *size)
-    if not isinstance(counts, str):
-        raise ValueError(f"{where} has a mask without run lengths (`counts`)")
-    try:
-        check_rle_counts(counts, *size)
-    except ValueError as error:
-        raise ValueError(f"{where} has a mask with {error}") from error
-    return {"size": size, "counts": counts}
+    plain = {"size": size, "counts": counts}
+    return masks.frPyObjects(plain, *size) if isinstance(counts, list) else plain

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from resnet_backbone.engine.text import some
+
 T = TypeVar("T")
 
 SKIPS = 25
@@ -97,10 +99,10 @@ class TrainStep:
         wrong = not_finite((name, p.grad) for name, p in model.named_parameters() if p.grad is not None)
         self._skipped = self._skipped + 1 if wrong else 0
         if wrong and not self.scaler.is_enabled():
-            raise DivergedTogether(f"the losses are finite, but not the gradients of {shown(wrong)}")
+            raise DivergedTogether(f"the losses are finite, but not the gradients of {some(wrong, 3)}")
         if self._skipped >= SKIPS:
             raise DivergedTogether(
-                f"fp16: the gradients of {shown(wrong)} were no numbers in {SKIPS} steps in a row, down to a loss "
+                f"fp16: the gradients of {some(wrong, 3)} were no numbers in {SKIPS} steps in a row, down to a loss "
                 f"scale of {self.scaler.get_scale():g}"
             )
 
@@ -127,12 +129,6 @@ def not_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
     if math.isfinite(float(largest)):
         return []
     return [name for name, tensor in named if not bool(torch.isfinite(tensor).all())]
-
-
-def shown(names: Sequence[str], count: int = 3) -> str:
-    """The first names, and how many others there are."""
-    more = f" and {len(names) - count} others" if len(names) > count else ""
-    return ", ".join(names[:count]) + more
 
 
 def _gradients_exchanged(model: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:

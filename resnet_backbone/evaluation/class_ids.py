@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from resnet_backbone.engine.atomic import write_atomically
+from resnet_backbone.engine.text import some
 from resnet_backbone.evaluation.json_files import read_json
 
 CATEGORIES_FILE = "coco_categories.json"
@@ -65,17 +66,12 @@ def how_read(class_ids: ClassIds | None, category_ids: Sequence[int], classes: S
         what = f"as {class_ids.source} says"
     else:
         what = "as places in the alphabetical order of VOC's or the folder's classes (--classes says others)"
-    return f"category ids are read {what}: {some([f'{i} {name}' for i, name in zip(category_ids, classes)])}"
+    return f"category ids are read {what}: {some([f'{i} {name}' for i, name in zip(category_ids, classes)], 6)}"
 
 
 def is_json(results: Path) -> bool:
     """Whether results have category ids; VOC's text files have class names."""
     return results.suffix != ".txt" and not results.is_dir()
-
-
-def some(names: Collection[str], limit: int = 6) -> str:
-    """The first names, and how many there are more."""
-    return ", ".join(list(names)[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def _is_category(one: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from resnet_backbone.engine.text import some
 from resnet_backbone.evaluation.case import LOW, TIMES, Case, mean_of
 from resnet_backbone.evaluation.voc import Floats, Ints
 
@@ -58,9 +59,8 @@ def _reordered(case: Case, values: Floats) -> str:
     if then < max(2 * LOW, TIMES * now) or not case.explained_by(read):
         return ""
     pairs = [f"{case.names[a]!r} is {case.names[b]!r}" for a, b in zip(changed, targets)]
-    more = f" and {len(pairs) - 4} more" if len(pairs) > 4 else ""
     return (
-        f"the boxes are right and {len(pairs)} classes in another order: what is called {', '.join(pairs[:4])}{more}; "
+        f"the boxes are right and {len(pairs)} classes in another order: what is called {some(pairs, 4)}; "
         f"read so, AP50 of these is {then:.1f} instead of {now:.1f}; {REMEDY}"
     )
 

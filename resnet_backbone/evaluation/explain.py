@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from resnet_backbone.engine.text import some
 from resnet_backbone.evaluation.box_readings import box_readings
 from resnet_backbone.evaluation.case import LOW, OBJECTS, TIMES, Case, make_case, mean_of
-from resnet_backbone.evaluation.class_ids import some
 from resnet_backbone.evaluation.class_readings import class_findings
 from resnet_backbone.evaluation.truth import GroundTruth
 from resnet_backbone.evaluation.voc import Floats, VocDetections

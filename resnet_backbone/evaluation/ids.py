@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+from resnet_backbone.engine.text import some
 from resnet_backbone.evaluation.json_files import kind_of
 from resnet_backbone.evaluation.truth import GroundTruth
 
@@ -62,6 +63,5 @@ def category_remedy(ids: Collection[Any], truth: GroundTruth) -> str:
     return f"the annotations have {_listed(truth)}; are these results of other classes?"
 
 
-def _listed(truth: GroundTruth, limit: int = 5) -> str:
-    pairs: Sequence[str] = [f"{i} {name}" for i, name in zip(truth.category_ids, truth.classes)]
-    return ", ".join(pairs[:limit]) + (f" and {len(pairs) - limit} more" if len(pairs) > limit else "")
+def _listed(truth: GroundTruth) -> str:
+    return some([f"{i} {name}" for i, name in zip(truth.category_ids, truth.classes)], 5)

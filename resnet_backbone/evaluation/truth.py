@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as masks
 
+from resnet_backbone.engine.text import some
 from resnet_backbone.evaluation.annotations import check_values
-from resnet_backbone.evaluation.class_ids import ClassIds, some
+from resnet_backbone.evaluation.class_ids import ClassIds
 from resnet_backbone.evaluation.coco import has_mask, object_masks, to_rle
 from resnet_backbone.evaluation.coco_backends import IouType
 from resnet_backbone.evaluation.json_files import kind_of, read_json

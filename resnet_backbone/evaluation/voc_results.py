@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_backbone.evaluation.class_ids import some
+from resnet_backbone.engine.text import some
 from resnet_backbone.evaluation.ids import image_remedy
 from resnet_backbone.evaluation.truth import GroundTruth
 from resnet_backbone.evaluation.voc import VocDetections

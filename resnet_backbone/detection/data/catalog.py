@@ -11,7 +11,8 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from resnet_backbone.detection.data.user import DataSpec, DataSplit, load_user_data, some
+from resnet_backbone.detection.data.user import DataSpec, DataSplit, load_user_data
+from resnet_backbone.engine.text import some
 
 
 @dataclass(frozen=True)

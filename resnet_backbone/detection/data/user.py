@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from resnet_backbone.detection.data.coco import CocoData, load_coco
 from resnet_backbone.detection.data.faults import Faults
 from resnet_backbone.detection.data.splits import seeded_split
 from resnet_backbone.detection.data.voc import choose_splits, find_images, load_voc
+from resnet_backbone.engine.text import some
 
 Record = dict[str, Any]
 
@@ -90,12 +91,6 @@ def load_user_data(spec: DataSpec) -> LoadedData:
     head = f"{spec.name}: {len(train.records)} images to train on, {len(test.records)} to test on, "
     notes.insert(0, f"{head}{len(classes)} classes: {some(classes)}")
     return LoadedData(train, test, classes, tuple(notes), mask_format)
-
-
-def some(names: Collection[str], limit: int = 12) -> str:
-    """The first names, and how many there are more."""
-    first = list(names)[:limit]
-    return ", ".join(first) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def _read_voc(spec: DataSpec) -> tuple[DataSplit, DataSplit, list[str], list[str]]:

@@ -16,10 +16,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from resnet_backbone.detection.data.checks import box_notes, check_images
 from resnet_backbone.detection.data.faults import Faults
 from resnet_backbone.detection.data.mapper import training_mapper
-from resnet_backbone.detection.data.user import some
 from resnet_backbone.detection.drawables import mapped_objects
 from resnet_backbone.detection.preflight.boxes import anchor_finding, area_finding
 from resnet_backbone.engine.preflight import Finding
+from resnet_backbone.engine.text import some
 from resnet_backbone.evaluation.pictures import contact_sheet, draw, save
 
 Record = dict[str, Any]
@@ -44,10 +44,9 @@ def data_findings(cfg: CfgNode, records: Sequence[Record]) -> list[Finding]:
     notes = [] if cfg.DATA.ROOT else registered_notes(records, test)  # the user's own were looked at when read
     trained, tested = _objects(records), _objects(test)
     lines = [f"{name} {trained[i]} / {tested[i]}" for i, name in enumerate(names)]
-    more = f" and {len(lines) - SHOWN} classes more" if len(lines) > SHOWN else ""
     found = [
         Finding("ok", f"{len(records)} images to train on, {len(test)} to test on"),
-        Finding("ok", f"objects to train on / to find: {', '.join(lines[:SHOWN])}{more}"),
+        Finding("ok", f"objects to train on / to find: {some(lines, SHOWN)}"),
     ]
     found += [Finding("note", note) for note in notes]
     few = [name for i, name in enumerate(names) if trained[i] < FEW]

@@ -27,7 +27,8 @@ from resnet_backbone.engine.checkpoint import Part, fill
 from resnet_backbone.engine.ema import make_ema
 from resnet_backbone.engine.interrupt import GracefulStop, Stopped
 from resnet_backbone.engine.progress import Progress
-from resnet_backbone.engine.step import Diverged, DivergedTogether, TrainStep, not_finite, shown
+from resnet_backbone.engine.step import Diverged, DivergedTogether, TrainStep, not_finite
+from resnet_backbone.engine.text import some
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ class Loop:
         """
         wrong = not_finite(self.model.named_parameters())
         if wrong:
-            said = f"no numbers any more in the weights of {shown(wrong)}"
+            said = f"no numbers any more in the weights of {some(wrong, 3)}"
             raise self._diverged(said, self.iteration, comm.all_gather(self._files()))
         if comm.is_main_process():
             save_state(self.output / LAST, self.parts, self.iteration, self.cfg, self._tested)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -109,8 +109,10 @@ def settle(options: RunOptions) -> Prepared:
         notes += scale_schedule(cfg, written, read.given, options.processes)
     if not options.eval_only:
         check_schedule(cfg)
-    _refuse_unasked(options, output)
-    notes += _held(options, output)
+    held = _held(options, output)
+    if held and not options.check:
+        raise ValueError(held)
+    notes += [held] if held else []
     notes += use_data(cfg, read.explicit, test_only=options.eval_only)  # last: it takes the longest
     if options.smoke:
         use_few_images(cfg)
@@ -191,21 +193,13 @@ def _refuse_ignored(cfg: CfgNode) -> None:
         raise ValueError(f"DATALOADER.SAMPLER_TRAIN: {sampler!r}: use {' or '.join(SAMPLERS)}")
 
 
-def _refuse_unasked(options: RunOptions, output: Path) -> None:
-    """A folder that holds a run is not begun anew unasked."""
+def _held(options: RunOptions, output: Path) -> str:
+    """Why a run is not begun in its folder: one that holds a run is not begun anew unasked; else nothing."""
     own = options.smoke and output == _smoke_folder(options)
-    unasked = not (options.eval_only or options.resume or options.overwrite or options.check or own)
+    unasked = not (options.eval_only or options.resume or options.overwrite or own)
     if unasked and any((output / name).exists() for name in (LAST, FINAL, BEST)):
-        raise ValueError(f"{output} holds a run: go on with --resume, begin anew with --overwrite, or choose --output")
-
-
-def _held(options: RunOptions, output: Path) -> list[str]:
-    """What a run would refuse of its folder, which --check leaves alone."""
-    try:
-        _refuse_unasked(replace(options, check=False), output)
-    except ValueError as error:
-        return [str(error)]
-    return []
+        return f"{output} holds a run: go on with --resume, begin anew with --overwrite, or choose --output"
+    return ""
 
 
 def _open_folder(options: RunOptions, output: Path) -> None:

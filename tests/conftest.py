@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,22 @@ def pinned_sdist() -> Path:
         return found or patched.download_sdist(folder)
     except InstallError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    """A folder in VOC's layout, of ten images of a cat each, without split files."""
+    from made_pets import write_voc
+
+    return write_voc(tmp_path / "pets")
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a COCO data set of four images, changed as asked for, and returns its folder."""
+    from made_pets import write_coco
+
+    return partial(write_coco, tmp_path)
 
 
 @pytest.fixture(autouse=True)

@@ -71,6 +71,28 @@ def test_a_missing_image_is_found_before_the_run(tmp_path: Path, data: Path, ima
     assert not (tmp_path / "run/last.pth").exists()
 
 
+def test_masks_are_looked_at(tmp_path: Path, data: Path) -> None:
+    content = json.loads((data / "train.json").read_text())
+    content["annotations"][0]["segmentation"] = {"size": [80, 64], "counts": "abc"}
+    (data / "train.json").write_text(json.dumps(content))
+    code, lines = looked_at(options(tmp_path, data, "MODEL.MASK_ON", "True", check=True))
+    (said,) = (line for line in lines if line.startswith("error"))
+    assert (
+        code == 1
+        and "annotation 0 has a mask with run lengths that do not add up to its 80 x 64 pixels" in said
+        and ".png" in said
+    )
+
+
+def test_a_split_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """Whatever evaluator the set is for: `register_pascal_voc` names none."""
+    name = f"voc_{uuid4().hex[:8]}"
+    register_pascal_voc(name, str(tmp_path / "VOC2007"), "train", 2007, ["cat"])
+    keys = ("DATASETS.TRAIN", f"('{name}',)", "DATASETS.TEST", "()", "DATA.ROOT", "")
+    with pytest.raises(ValueError, match=rf"DATASETS.TRAIN: {name}: no .*Main/train.txt; put the data set there"):
+        run(RunOptions(write_config(tmp_path, TINY), keys, tmp_path / "run"))
+
+
 def test_vocs_records_too(tmp_path: Path) -> None:
     root, name = tmp_path / "VOC2007", f"voc_{uuid4().hex[:8]}"
     for number in range(4):

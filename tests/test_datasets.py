@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,25 +19,13 @@ from made_pets import (
     plain,
     records,
     register,
-    write_coco,
     write_image,
-    write_voc,
     xml,
 )
 from PIL import Image
 
 from resnet_backbone.detection.data.catalog import check_class_count, register_user_data
 from resnet_backbone.detection.data.splits import seeded_split
-
-
-@pytest.fixture
-def voc(tmp_path: Path) -> Path:
-    return write_voc(tmp_path / "pets")
-
-
-@pytest.fixture
-def coco(tmp_path: Path) -> Callable[..., Path]:
-    return partial(write_coco, tmp_path)
 
 
 def test_bccd_is_read_as_detectron2_reads_it(real_data: Path) -> None:

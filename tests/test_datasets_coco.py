@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +18,11 @@ from made_pets import (
     plain,
     records,
     register,
-    write_coco,
     write_image,
 )
 from pycocotools import mask as masks
 
 from resnet_backbone.detection.data.catalog import register_user_data
-
-
-@pytest.fixture
-def coco(tmp_path: Path) -> Callable[..., Path]:
-    return partial(write_coco, tmp_path)
 
 
 @pytest.mark.parametrize("masks", [False, True])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,7 @@ from made_pets import (
     first_changed,
     one_object,
     register,
-    write_coco,
     write_image,
-    write_voc,
     xml,
 )
 from pycocotools import mask as masks
@@ -30,17 +27,6 @@ from resnet_backbone.detection.data.catalog import find_root, register_user_data
 from resnet_backbone.detection.data.coco import load_coco
 from resnet_backbone.detection.data.faults import DataError
 from resnet_backbone.evaluation.voc_xml import read_annotation
-
-
-@pytest.fixture
-def voc(tmp_path: Path) -> Path:
-    return write_voc(tmp_path / "pets")
-
-
-@pytest.fixture
-def coco(tmp_path: Path) -> Callable[..., Path]:
-    return partial(write_coco, tmp_path)
-
 
 WHOLE = masks.encode(np.asfortranarray(np.tile(np.uint8([[0, 1], [1, 0]]), (20, 30))))["counts"].decode()
 

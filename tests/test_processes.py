@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from made_runs import free_port
 from torch import distributed
 
 from resnet_backbone.engine import lifeline as module
@@ -109,12 +110,6 @@ def test_each_process_has_a_gpu_of_its_own():
     for place, count in ((torchrun, 1), (torchrun, 3), (slurm, 2)):
         with pytest.raises(ValueError, match=f"this machine has {count} CUDA GPUs"):
             gpu_of(place, count)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_a_process_that_does_not_come_is_told_of():

@@ -15,6 +15,7 @@ import pytest
 import torch
 from detectron2.utils import comm
 from made_data import SMALL, write_config, write_rectangles
+from made_runs import free_port
 from torch import distributed, multiprocessing
 
 from resnet_backbone.detection.training import loop
@@ -33,12 +34,6 @@ COMPARABLE = (
     "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "64", "DATALOADER.ASPECT_RATIO_GROUPING", "False",
     "INPUT.RANDOM_FLIP", "none", "SOLVER.MAX_ITER", "6", "SOLVER.CHECKPOINT_PERIOD", "1",
 )  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def write_split(root: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
 
-from resnet_backbone.detection.data.unannotated import allow_unannotated
+from resnet_backbone.detection.data.unannotated import allow_unannotated, is_voc
+from resnet_backbone.evaluation.json_files import read_json
 from resnet_backbone.evaluation.truth import GroundTruth
 from resnet_backbone.evaluation.voc_xml import read_annotation
 
@@ -26,7 +26,7 @@ def load_ground_truth(dataset_name: str) -> GroundTruth:
     if metadata.get("json_file"):
         if metadata.get("thing_dataset_id_to_contiguous_id") is None:
             DatasetCatalog.get(dataset_name)  # sets it
-        coco = json.loads(Path(PathManager.get_local_path(metadata.json_file)).read_bytes())
+        coco = read_json(Path(PathManager.get_local_path(metadata.json_file)))
         ids = _category_ids(metadata, sorted(c["id"] for c in coco["categories"]))
         names = {c["id"]: c["name"] for c in coco["categories"]}
         classes = metadata.get("thing_classes") or [names[i] for i in ids]
@@ -35,9 +35,7 @@ def load_ground_truth(dataset_name: str) -> GroundTruth:
     records = DatasetCatalog.get(dataset_name)
     ids = _category_ids(metadata, range(1, len(metadata.thing_classes) + 1))
     annotated = any("annotations" in r for r in records)
-    # Detectron2's `register_pascal_voc` sets the year, and leaves the evaluator's type to its caller.
-    voc = metadata.get("evaluator_type") == "pascal_voc" or metadata.get("year") is not None
-    if voc and annotated:
+    if annotated and is_voc(metadata):
         _add_difficult(records, Path(PathManager.get_local_path(metadata.dirname)) / "Annotations")
     coco = _coco_format(records, metadata.thing_classes, ids)
     return GroundTruth(coco, tuple(metadata.thing_classes), ids, annotated)

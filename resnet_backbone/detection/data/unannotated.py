@@ -27,6 +27,11 @@ def register_voc_2012_test() -> None:
         MetadataCatalog.get(VOC_2012_TEST).evaluator_type = "pascal_voc"
 
 
+def is_voc(metadata: Any) -> bool:
+    """Whether a registered set is in VOC's layout; `register_pascal_voc` sets a year, its caller the evaluator."""
+    return metadata.get("evaluator_type") == "pascal_voc" or metadata.get("year") is not None
+
+
 def allow_unannotated(name: str) -> str | None:
     """Lets a registered VOC split be read though its annotations are not there; Detectron2's reader breaks off.
 

@@ -80,11 +80,15 @@ def _look(ready: Prepared, options: RunOptions, records: Records, report: Report
         report.add(_weights(cfg, model))
     report.add(*norm_findings(model, share // cfg.SOLVER.ACCUMULATE, options.processes))
     report.heading("data")
+    usable = False
     with _errors_into(report):
         report.add(*data_findings(cfg, records))
         report.add(sample_sheet(cfg, records, ready.output / SHEET))
+        usable = True
     report.heading("room")
     report.add(*room_findings(cfg, model, ready.output, options.machines))
+    if not usable:  # a damaged mask might hang the step
+        return
     report.heading("a step")
     with _errors_into(report):
         report.add(*_steps(cfg, model, records, ready.output, share))

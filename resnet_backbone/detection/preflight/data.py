@@ -21,6 +21,7 @@ from resnet_backbone.detection.preflight.boxes import anchor_finding, area_findi
 from resnet_backbone.engine.preflight import Finding
 from resnet_backbone.engine.text import some
 from resnet_backbone.evaluation.pictures import contact_sheet, draw, save
+from resnet_backbone.evaluation.rle import check_mask
 
 Record = dict[str, Any]
 FEW = 10
@@ -75,8 +76,18 @@ def registered_notes(train: Sequence[Record], test: Sequence[Record]) -> list[st
     faults = Faults()
     for records in (train, test):
         faults.tried(check_images, records)
+        for record in records:
+            faults.tried(_check_run_lengths, record)
     faults.end()
     return [*box_notes(train, "training"), *box_notes(test, "test")]
+
+
+def _check_run_lengths(record: Record) -> None:
+    """Damaged ones hang pycocotools, or end a run in the middle."""
+    for number, annotation in enumerate(record.get("annotations", ())):
+        mask = annotation.get("segmentation")
+        if isinstance(mask, dict) and isinstance(mask.get("counts"), str):
+            check_mask(mask, f"{record['file_name']}: annotation {number}")
 
 
 def doubles(train: Sequence[str], test: Sequence[str]) -> list[str]:

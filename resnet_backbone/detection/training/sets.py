@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from resnet_backbone.detection.data.catalog import check_class_count, register_user_data
 from resnet_backbone.detection.data.checks import check_there
-from resnet_backbone.detection.data.unannotated import allow_unannotated, register_voc_2012_test
+from resnet_backbone.detection.data.unannotated import allow_unannotated, is_voc, register_voc_2012_test
 from resnet_backbone.detection.training.inputs import check_crop_of_masks
 
 
@@ -101,5 +101,5 @@ def _paths(name: str) -> Iterator[Path]:
     for attribute in ("json_file", "image_root"):
         if metadata.get(attribute):
             yield Path(metadata.get(attribute))
-    if metadata.get("evaluator_type") == "pascal_voc":
+    if is_voc(metadata):
         yield Path(metadata.dirname) / "ImageSets" / "Main" / f"{metadata.split}.txt"

@@ -10,9 +10,9 @@ import pytest
 import torch
 from made_data import TINY, write_config, write_rectangles
 
-from resnet_backbone.detection.training.journal import Journal
 from resnet_backbone.detection.training.run import run
 from resnet_backbone.detection.training.settle import RunOptions, settle
+from resnet_backbone.engine.journal import Journal
 from resnet_backbone.engine.jsonlog import JsonLines, read_json_lines
 
 

@@ -19,13 +19,13 @@ from torch import nn
 from resnet_backbone.detection.training.batches import Record, Records, seed_of, training_batches
 from resnet_backbone.detection.training.checkpoint import LAST, missing_parts, read_run, save_state
 from resnet_backbone.detection.training.dense import NormalizerState, same_at_every_call
-from resnet_backbone.detection.training.journal import Journal
 from resnet_backbone.detection.training.optimizer import autocast_type, enter_schedule, make_optimizer
 from resnet_backbone.detection.training.precise_bn import check_norms, precise_norms
 from resnet_backbone.engine.best import Best
 from resnet_backbone.engine.checkpoint import Part, fill
 from resnet_backbone.engine.ema import make_ema
 from resnet_backbone.engine.interrupt import GracefulStop, Stopped
+from resnet_backbone.engine.journal import Journal
 from resnet_backbone.engine.progress import Progress
 from resnet_backbone.engine.step import Diverged, DivergedTogether, TrainStep, not_finite
 from resnet_backbone.engine.text import some

@@ -16,13 +16,13 @@ from torch import nn
 from resnet_backbone.detection.build import build_detector
 from resnet_backbone.detection.training.batches import training_records
 from resnet_backbone.detection.training.checkpoint import BEST, FINAL, LAST, write_final
-from resnet_backbone.detection.training.journal import Journal
 from resnet_backbone.detection.training.loop import Loop
 from resnet_backbone.detection.training.room import check_room
 from resnet_backbone.detection.training.settle import Prepared, RunOptions, settle
 from resnet_backbone.detection.training.testing import Numbers, flat, test, trained_classes
 from resnet_backbone.engine.atomic import remove_unfinished, write_atomically
 from resnet_backbone.engine.best import Best
+from resnet_backbone.engine.journal import Journal
 from resnet_backbone.weights.load import find_network, load_weights
 
 logger = logging.getLogger(__name__)

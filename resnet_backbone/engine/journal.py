@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from detectron2.utils import comm
 
+from resnet_backbone.engine import group
 from resnet_backbone.engine.jsonlog import JsonLines
 from resnet_backbone.engine.progress import Progress, duration
 
@@ -32,7 +32,7 @@ class Journal:
 
     def __init__(self, output: Path, done: int, device: str = "cpu") -> None:
         self._device = torch.device(device)
-        self._main = comm.is_main_process()
+        self._main = group.is_main()
         self._sums: dict[str, float] = {}
         self._count, self._seconds, self._rate = 0, 0.0, 0.0
         if self._main:
@@ -60,7 +60,7 @@ class Journal:
         Args:
             model_says: Detectron2's event storage: (value, iteration) by name.
         """
-        everyone = comm.gather(self._sums) if self._count else []
+        everyone = group.gather(self._sums) if self._count else []
         if self._main and self._count:
             shares = self._count * len(everyone)
             losses = {name: sum(sums[name] for sums in everyone) / shares for name in self._sums}

@@ -1,1 +1,1 @@
-"""The loops' shared parts: the step, checkpoints, EMA, the best metric, the journal, processes, atomic files, progress, logs."""
+"""The loops' shared parts: step, checkpoints, EMA, best metric, journal, processes, atomic files, progress, logs."""

@@ -23,12 +23,13 @@ from resnet_backbone.detection.data.faults import DataError
 from resnet_backbone.detection.preflight.data import data_findings, sample_sheet
 from resnet_backbone.detection.preflight.settings import norm_findings, schedule_findings
 from resnet_backbone.detection.training.batches import Records, training_batches, training_records
-from resnet_backbone.detection.training.checkpoint import LAST, read_run
+from resnet_backbone.detection.training.checkpoint import read_run
 from resnet_backbone.detection.training.loop import Loop
 from resnet_backbone.detection.training.room import room_findings
 from resnet_backbone.detection.training.settle import Prepared, RunOptions, settle
 from resnet_backbone.engine.guard import MEMORY
 from resnet_backbone.engine.logs import set_up_logs
+from resnet_backbone.engine.loop import LAST
 from resnet_backbone.engine.preflight import Finding, Report
 from resnet_backbone.engine.progress import duration
 from resnet_backbone.weights.load import find_network, load_weights

@@ -15,7 +15,7 @@ from torch import nn
 
 from resnet_backbone.detection.build import build_detector
 from resnet_backbone.detection.training.batches import training_records
-from resnet_backbone.detection.training.checkpoint import BEST, FINAL, LAST, write_final
+from resnet_backbone.detection.training.checkpoint import BEST, FINAL, write_final
 from resnet_backbone.detection.training.loop import Loop
 from resnet_backbone.detection.training.room import check_room
 from resnet_backbone.detection.training.settle import Prepared, RunOptions, settle
@@ -23,6 +23,7 @@ from resnet_backbone.detection.training.testing import Numbers, flat, test, trai
 from resnet_backbone.engine.atomic import remove_unfinished, write_atomically
 from resnet_backbone.engine.best import Best
 from resnet_backbone.engine.journal import Journal
+from resnet_backbone.engine.loop import LAST
 from resnet_backbone.weights.load import find_network, load_weights
 
 logger = logging.getLogger(__name__)

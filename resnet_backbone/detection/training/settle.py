@@ -13,7 +13,7 @@ from torch import distributed
 
 from resnet_backbone.detection.device import choose_device
 from resnet_backbone.detection.prepare import prepare
-from resnet_backbone.detection.training.checkpoint import BEST, FINAL, LAST
+from resnet_backbone.detection.training.checkpoint import BEST, FINAL
 from resnet_backbone.detection.training.config import ReadConfig, read_config, value_of
 from resnet_backbone.detection.training.inputs import check_inputs
 from resnet_backbone.detection.training.options import check_options
@@ -22,6 +22,7 @@ from resnet_backbone.detection.training.sets import use_data
 from resnet_backbone.detection.training.smoke import shrink, use_few_images, use_generated
 from resnet_backbone.detection.training.testing import check_test
 from resnet_backbone.engine.logs import set_up_logs
+from resnet_backbone.engine.loop import LAST
 from resnet_backbone.engine.preflight import disk
 from resnet_backbone.weights.record import WeightRecord
 

@@ -1,0 +1,22 @@
+"""Random numbers as a function of the seed, of what they are for and of a position: nothing to save or replay."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Stream(IntEnum):
+    """What is drawn; each purpose has numbers of its own."""
+
+    ORDER = 0
+    VIEW = 1
+    CROPS = 2
+    MIXING = 3
+    SIDES = 4
+
+
+def generator(stream: Stream, seed: int, position: int) -> np.random.Generator:
+    """The numbers of `stream` at a position (an epoch, an iteration, or an image's place in the run)."""
+    return np.random.default_rng([seed, stream, position])

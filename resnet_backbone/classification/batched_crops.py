@@ -26,7 +26,7 @@ class Crops:
     mirrored: NDArray[np.bool_]
     padding: int
 
-    def __getitem__(self, part: slice) -> Crops:
+    def __getitem__(self, part: slice | NDArray[np.int64]) -> Crops:
         return Crops(self.offsets[part], self.mirrored[part], self.padding)
 
 

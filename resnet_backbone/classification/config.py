@@ -1,4 +1,4 @@
-"""A pretraining recipe: every key of a YAML file in `configs/imagenet` and `configs/cifar`, with its unit and default."""
+"""A pretraining recipe: every key of a YAML file in `configs/imagenet` or `configs/cifar`, with unit and default."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class TrainConfig:
         if self.length <= 0:
             raise ValueError(f"{self.unit} is {self.length:g}, but it must be positive")
         if self.schedule == "steps" and not self.steps:
-            raise ValueError(f"schedule 'steps' needs the key steps: the {self.unit} at which the rate drops to a tenth")
+            raise ValueError(f"schedule 'steps' needs the key steps: the {self.unit} at which the rate drops")
         if self.warmup >= self.length:
             raise ValueError(f"warmup {self.warmup:g} must be below {self.unit} {self.length:g}")
         if self.warmup_until_error is not None and (self.warmup or not self.warmup_rate):

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.images.decode import read_image
-from resnet_backbone.images.transforms import central_view
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"}
 
@@ -24,8 +19,6 @@ _EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
 _EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
 
 Pixels = NDArray[np.uint8]
-Batch = tuple[torch.Tensor, torch.Tensor]
-"""N,3,H,W uint8 RGB and N labels."""
 
 
 @dataclass(frozen=True)
@@ -74,40 +67,6 @@ def _find_split(folder: Path) -> ClassFolders:
     return ClassFolders(classes, tuple(paths), tuple(labels))
 
 
-class FolderImages(Dataset[tuple[torch.Tensor, int] | ValueError]):
-    """Images of a split, augmented (`epoch` given) or as the test wants them.
-
-    What is drawn for an image depends on seed, epoch and index alone: not on the number of workers, not on
-    whether the run was resumed. An image that cannot be read is returned as the error, since an exception in
-    a worker process would reach the user as a traceback.
-    """
-
-    def __init__(self, folders: ClassFolders, config: TrainConfig, epoch: int | None, cache: dict[int, Pixels]) -> None:
-        self.folders, self.config, self.epoch, self.cache = folders, config, epoch, cache
-
-    def __len__(self) -> int:
-        return len(self.folders)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int] | ValueError:
-        config, label = self.config, self.folders.labels[index]
-        try:
-            pixels = self._pixels(index)
-        except ValueError as error:
-            return error
-        if self.epoch is None:
-            return central_view(Image.fromarray(pixels), config.test_resize, config.test_size), label
-        view = augment(pixels, config, np.random.default_rng([config.seed, self.epoch, index]))
-        return torch.from_numpy(view.transpose(2, 0, 1).copy()), label
-
-    def _pixels(self, index: int) -> Pixels:
-        if index in self.cache:
-            return self.cache[index]
-        pixels = read_image(self.folders.paths[index])
-        if self.config.cache:
-            self.cache[index] = pixels
-        return pixels
-
-
 def augment(pixels: Pixels, config: TrainConfig, rng: np.random.Generator) -> Pixels:
     """A random view, size,size,3."""
     height, width = pixels.shape[:2]
@@ -147,46 +106,3 @@ def _square_at_scale(height: int, width: int, config: TrainConfig, rng: np.rando
 def _resize(pixels: Pixels, box: tuple[float, ...], side: int) -> Pixels:
     image = Image.fromarray(pixels)
     return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box=box))  # type: ignore[arg-type]
-
-
-class _Order(Sampler[int]):
-    """A shuffle that depends on seed and epoch alone."""
-
-    def __init__(self, count: int, seed: int, epoch: int) -> None:
-        self.order = np.random.default_rng([seed, epoch]).permutation(count).tolist()
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.order)
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-
-def load(folders: ClassFolders, config: TrainConfig, epoch: int | None, cache: dict[int, Pixels]) -> Iterator[Batch]:
-    """Batches of one pass: shuffled, augmented and all of equal size (`epoch` given), or in order and complete.
-
-    Raises:
-        ValueError: an image cannot be read.
-    """
-    images = FolderImages(folders, config, epoch, cache)
-    training = epoch is not None
-    loader: DataLoader[tuple[torch.Tensor, int] | ValueError] = DataLoader(
-        images,
-        batch_size=min(config.batch_size, len(folders)),
-        sampler=_Order(len(folders), config.seed, epoch) if epoch is not None else None,
-        num_workers=config.workers,
-        drop_last=training,
-        collate_fn=_collate,
-        pin_memory=torch.cuda.is_available() and config.device != "cpu",
-    )
-    for batch in loader:
-        if isinstance(batch, ValueError):
-            raise batch
-        yield batch
-
-
-def _collate(samples: list[tuple[torch.Tensor, int] | ValueError]) -> Batch | ValueError:
-    good = [sample for sample in samples if not isinstance(sample, ValueError)]
-    if len(good) < len(samples):
-        return next(sample for sample in samples if isinstance(sample, ValueError))
-    return torch.stack([image for image, _ in good]), torch.tensor([label for _, label in good])

@@ -15,6 +15,9 @@ class Stream(IntEnum):
     CROPS = 2
     MIXING = 3
     SIDES = 4
+    HOLDOUT = 5
+    STEP = 6
+    BROKEN = 7
 
 
 def generator(stream: Stream, seed: int, position: int) -> np.random.Generator:

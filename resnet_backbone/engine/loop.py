@@ -122,6 +122,14 @@ class Loop(ABC):
         """What the line of progress says."""
         return {"loss": sum(losses.values()), "rate": rate}
 
+    def ended(self) -> bool:
+        """Whether the run is over."""
+        return self.iteration >= self.total
+
+    def tell_evaluation(self, numbers: Mapping[str, float]) -> None:
+        """Every process gets the numbers of an evaluation, for a rule of its own."""
+        return None
+
     def advance(self) -> None:
         """Counts an iteration that is done."""
         self.scheduler.step()
@@ -143,13 +151,13 @@ class Loop(ABC):
         with self.entered(), GracefulStop() as stop, Journal(self.output, self.iteration, self._on) as journal:
             self._evaluate_if_due(evaluate, journal, stop)  # a run that ended between checkpoint and evaluation
             trained.train()
-            for batch in progress.waiting(batches if self.iteration < self.total else ()):
+            for batch in progress.waiting(batches if not self.ended() else ()):
                 began, rate = time.monotonic(), self.optimizer.param_groups[0]["lr"]
                 losses = self._step(trained, batch)
                 journal.add(losses, rate, time.monotonic() - began)
                 self.advance()
                 progress.step(**self.shown(losses, rate))
-                if self.iteration % PERIOD == 0 or self.iteration == self.total:
+                if self.iteration % PERIOD == 0 or self.ended():
                     journal.write(self.iteration, self.measured(), progress)
                 stopping = self._agreed(stop.asked)
                 if stopping or self._due(self._save_every) or self._evaluation_due(evaluate):
@@ -158,7 +166,7 @@ class Loop(ABC):
                 if self._evaluate_if_due(evaluate, journal, stop, progress):
                     self._leave_if(self._agreed(stop.asked), progress)
                     trained.train()
-                if self.iteration >= self.total:
+                if self.ended():
                     break
             self.save()
             self._leave_if(self._agreed(stop.asked), progress)
@@ -210,7 +218,7 @@ class Loop(ABC):
 
     def _evaluation_due(self, evaluate: Evaluate | None) -> bool:
         """The one after the last iteration is not of this loop."""
-        due = self._due(self._test_every) and 0 < self.iteration < self.total
+        due = self._due(self._test_every) and self.iteration > 0 and not self.ended()
         return evaluate is not None and due and self._tested != self.iteration
 
     def _evaluate_if_due(
@@ -227,6 +235,7 @@ class Loop(ABC):
                 numbers = evaluate(model)
             journal.evaluated(self.iteration, numbers)
             self.judge(model, numbers)
+        self.tell_evaluation(group.gather_all(dict(numbers))[0])
         self._tested = self.iteration
         self.save()
         return True

@@ -144,7 +144,7 @@ def _array(split: Split) -> tuple[Array, NDArray[np.int64]]:
 
 
 def mean_image(split: Split) -> torch.Tensor:
-    """The mean of every pixel over a split of images in memory, 3,H,W in 0..1: as networks with mean 0, std 255 have it.
+    """The mean of every pixel over a split of images in memory, 3,H,W in 0..1: for mean 0 and std 255.
 
     Raises:
         ValueError: images of files.

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from torch import distributed
 
 T = TypeVar("T")
+_local: Any = None
 
 
 def rank() -> int:
@@ -18,6 +19,22 @@ def rank() -> int:
 def world() -> int:
     """How many processes there are."""
     return distributed.get_world_size() if _together() else 1
+
+
+def local() -> Any:
+    """torch.distributed's group of the processes of this machine, as `set_local` was told; None where nobody did."""
+    return _local
+
+
+def set_local(of_machine: Any) -> None:
+    """Whoever makes the processes meet says which of them share a machine."""
+    global _local
+    _local = of_machine
+
+
+def machines() -> int:
+    """How many machines the processes share, of equally many each."""
+    return world() // distributed.get_world_size(_local) if _together() and _local is not None else 1
 
 
 def is_main() -> bool:

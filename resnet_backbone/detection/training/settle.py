@@ -9,7 +9,6 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.utils import comm
-from torch import distributed
 
 from resnet_backbone.detection.device import choose_device
 from resnet_backbone.detection.prepare import prepare
@@ -179,8 +178,6 @@ def _check_shared_device(cfg: CfgNode) -> None:
     device = str(cfg.MODEL.DEVICE)
     if ":" in device:
         raise ValueError(f"MODEL.DEVICE: {device!r} is one GPU for all processes; use MODEL.DEVICE cuda")
-    if device == "cpu" and distributed.get_backend() == "nccl":
-        raise ValueError("MODEL.DEVICE: 'cpu', but --num-gpus starts processes on GPUs; start with torchrun")
 
 
 def _refuse_ignored(cfg: CfgNode) -> None:

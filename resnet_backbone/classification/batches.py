@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from resnet_backbone.classification.augmentation import Augmentation, resized_crop, shorter_side
 from resnet_backbone.classification.batched_crops import crop_batch, draw_crops
 from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.data import augment
 from resnet_backbone.classification.order import Order
 from resnet_backbone.classification.splits import Array, Part, Pixels, Split
 from resnet_backbone.classification.streams import Stream, generator
@@ -207,6 +207,7 @@ class _Views(Dataset[Any]):
         self._split, self._config, self._testing = split, config, testing
         self._labels = np.asarray(split.labels)
         self._cache: dict[int, Pixels] = {}
+        self._augmentation = augmentation_of(config)
 
     def __len__(self) -> int:
         return len(self._split)
@@ -237,8 +238,27 @@ class _Views(Dataset[Any]):
         config = self._config
         if self._testing:
             return central_view(Image.fromarray(pixels), config.test_resize, config.test_size)
-        view = augment(pixels, config, generator(Stream.VIEW, config.seed, position))
+        rng = generator(Stream.VIEW, config.seed, position)
+        height, width = pixels.shape[:2]
+        if config.augmentation == "resized_crop":
+            box = resized_crop(height, width, config.scale, config.ratio, rng)
+        else:
+            box = shorter_side(height, width, config.shorter_sides, config.size, rng)
+        resized = Image.fromarray(pixels).resize((config.size, config.size), Image.Resampling.BILINEAR, box=box)
+        view = self._augmentation(np.asarray(resized), rng)
         return torch.from_numpy(view.transpose(2, 0, 1).copy())
+
+
+def augmentation_of(config: TrainConfig) -> Augmentation:
+    """What a recipe does to a view after the crop."""
+    red, green, blue = (round(value) for value in config.mean)
+    return Augmentation(
+        flip=config.flip,
+        policy=config.policy,
+        colour_shift=config.colour_shift,
+        erasing=config.erasing,
+        fill=(red, green, blue),
+    )
 
 
 def _collate(samples: Sequence[Any]) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Augmentation = Literal["resized_crop", "shorter_side", "padded_crop"]
+from resnet_backbone.classification.augmentation import Policy
+
+Crop = Literal["resized_crop", "shorter_side", "padded_crop"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class TrainConfig:
         augmentation: "resized_crop" (a random part of `scale` of the area, stretched by up to `ratio`), "shorter_side"
             (the paper's: shorter side drawn from `shorter_sides`, then a random square of `size`), or "padded_crop"
             (the paper's on CIFAR: 4 pixels of padding, a random square of the old size; on the device).
-        policy: RandAugment or TrivialAugment after the crop.
+        policy: "randaugment" or "trivial_augment" after the crop, or "none".
         erasing: probability that a random rectangle is erased.
         repeats: views of an image that follow each other (repeated augmentation); an epoch stays as long.
         colour_shift: deviation of AlexNet's shift along the principal colours of ImageNet (the paper: 0.1).
@@ -103,8 +105,8 @@ class TrainConfig:
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
-    augmentation: Augmentation = "resized_crop"
-    policy: Literal["none", "randaugment", "trivialaugment"] = "none"
+    augmentation: Crop = "resized_crop"
+    policy: Policy = "none"
     erasing: float = 0.0
     repeats: int = 1
     scale: tuple[float, float] = (0.08, 1.0)

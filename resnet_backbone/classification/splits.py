@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_backbone.classification.cifar import read_cifar
-from resnet_backbone.classification.data import ClassFolders, find_splits
+from resnet_backbone.classification.folders import ClassFolders, find_splits
 from resnet_backbone.classification.streams import Stream, generator
 from resnet_backbone.images.decode import read_image
 

@@ -154,7 +154,7 @@ def mean_image(split: Split) -> torch.Tensor:
     return torch.from_numpy(np.asarray(sums) / len(indices) / 255).float()
 
 
-def test_batches(split: Split, config: TrainConfig) -> Iterator[Batch]:
+def evaluation_batches(split: Split, config: TrainConfig) -> Iterator[Batch]:
     """Every image once over all processes, in the view of the test; what is broken comes without image.
 
     Raises:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -128,7 +130,7 @@ class Loop(loop.Loop):
             keep=keep,
             parts={"broken": self.broken},
         )
-        self._clock = (time.monotonic(), 0)
+        self._ends: deque[float] = deque(maxlen=loop.PERIOD + 1)
         self._set_rate()
 
     def resume(self) -> None:
@@ -186,11 +188,12 @@ class Loop(loop.Loop):
 
     def shown(self, losses: Mapping[str, float], rate: float) -> dict[str, float | str]:
         """Images a second and, on a GPU, memory too."""
-        now, before = time.monotonic(), self._clock[0]
-        speed = self.config.batch_size * (self.iteration - self._clock[1]) / max(now - before, 1e-9)
-        if self.iteration % loop.PERIOD == 0:
-            self._clock = (now, self.iteration)
-        values: dict[str, float | str] = {**super().shown(losses, rate), "images/s": f"{speed:,.0f}"}
+        self._ends.append(time.monotonic())
+        values = super().shown(losses, rate)
+        if len(self._ends) > 1:
+            # The median: between two of them there may have been a test.
+            speed = self.config.batch_size / float(np.median(np.diff(self._ends)))
+            values["images/s"] = f"{speed:,.0f}"
         if self.device.type == "cuda":
             values["memory"] = f"{torch.cuda.max_memory_allocated(self.device) / 2**30:.1f} GiB"
         return values

@@ -15,7 +15,7 @@ import torch
 import yaml
 from torch import nn
 
-from resnet_backbone.classification.batches import mean_image, test_batches
+from resnet_backbone.classification.batches import evaluation_batches, mean_image
 from resnet_backbone.classification.classifier import Inputs, build_classifier
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.evaluate import Accuracy, evaluate
@@ -91,7 +91,7 @@ def pretrain(
 
 def measure(model: nn.Module, split: Split, config: TrainConfig, inputs: Inputs, device: torch.device) -> Accuracy:
     """Counts right answers on every image of a split exactly once, over all processes."""
-    return evaluate(model, ((b.images, b.labels) for b in test_batches(split, config)), inputs, device)
+    return evaluate(model, ((b.images, b.labels) for b in evaluation_batches(split, config)), inputs, device)
 
 
 def _tested(data: Data) -> list[tuple[str, Split]]:

@@ -165,7 +165,7 @@ def test_num_gpus_ends_when_a_process_dies_in_evaluation(tmp_path):
     losses = lines_of(tmp_path, "losses")
     assert [len(rank) for rank in losses] == [4, 4] and losses[0] != losses[1], "both trained, on other images"
     assert code == 1, said
-    # From the first process, which waits, or from the other process, whichever learns of it first.
+    # From the parent or from the other process, whichever learns of it first.
     assert "error: process 1 of 2" in said and "Traceback" not in said
 
 

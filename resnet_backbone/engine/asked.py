@@ -93,7 +93,7 @@ class Asked:
     def places(self) -> list[Place]:
         """Of this machine's processes, where neither torchrun nor Slurm starts them."""
         url = _URL.fullmatch(self.dist_url)
-        host, port = (url["host"], int(url["port"])) if url else ("localhost", _free_port())
+        host, port = (url["host"].strip("[]"), int(url["port"])) if url else ("localhost", _free_port())
         first, world = self.machine_rank * self.gpus, self.machines * self.gpus
         return [
             Place(first + local, world, local, self.gpus, self.machine_rank, host, port, "--num-gpus")

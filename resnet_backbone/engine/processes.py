@@ -178,7 +178,8 @@ def join(place: Place, backend: str, timeout: timedelta) -> Any:
     Raises:
         ValueError: one or more did not come.
     """
-    where, wait = f"{place.host}:{place.port}", min(timeout, PATIENCE)
+    host = f"[{place.host}]" if ":" in place.host else place.host  # IPv6
+    where, wait = f"{host}:{place.port}", min(timeout, PATIENCE)
     # torchrun's agent may hold the meeting point itself, which torch sees from the environment.
     url = "env://" if place.starter == "torchrun" else f"tcp://{where}"
     try:

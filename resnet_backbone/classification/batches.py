@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from resnet_backbone.classification.augmentation import Augmentation, resized_crop, shorter_side
 from resnet_backbone.classification.batched_crops import crop_batch, draw_crops
 from resnet_backbone.classification.config import TrainConfig
+from resnet_backbone.classification.length import length_of, side_at
 from resnet_backbone.classification.order import Order
 from resnet_backbone.classification.splits import Array, Part, Pixels, Split
 from resnet_backbone.classification.streams import Stream, generator
@@ -208,6 +209,7 @@ class _Views(Dataset[Any]):
         self._labels = np.asarray(split.labels)
         self._cache: dict[int, Pixels] = {}
         self._augmentation = augmentation_of(config)
+        self._total = length_of(config, len(split)).total
 
     def __len__(self) -> int:
         return len(self._split)
@@ -244,7 +246,8 @@ class _Views(Dataset[Any]):
             box = resized_crop(height, width, config.scale, config.ratio, rng)
         else:
             box = shorter_side(height, width, config.shorter_sides, config.size, rng)
-        resized = Image.fromarray(pixels).resize((config.size, config.size), Image.Resampling.BILINEAR, box=box)
+        side = side_at(config, position // config.batch_size, self._total)
+        resized = Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR, box=box)
         view = self._augmentation(np.asarray(resized), rng)
         return torch.from_numpy(view.transpose(2, 0, 1).copy())
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from resnet_backbone.classification.batches import Batch
 from resnet_backbone.classification.config import TrainConfig
+from resnet_backbone.classification.mixing import classification_loss, mix
 from resnet_backbone.classification.streams import Stream, generator
 from resnet_backbone.models.build import build_network
 from resnet_backbone.models.network import Network
@@ -66,32 +65,33 @@ class Classifier(nn.Module):
     """Gives the losses of a batch, as `TrainStep` asks for them, and counts its errors.
 
     Args:
-        loss: of logits N,classes and labels N.
+        classes: how many there are.
     """
 
-    def __init__(
-        self, network: Network, inputs: Inputs, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    ) -> None:
+    def __init__(self, network: Network, inputs: Inputs, config: TrainConfig, classes: int) -> None:
         super().__init__()
-        self.network, self._inputs, self._loss = network, inputs, loss
+        self.network, self._inputs, self._config, self._classes = network, inputs, config, classes
         self._errors: list[torch.Tensor] = []
         self._seen = 0
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-        images = self._inputs.of(batch)
+        config, images = self._config, self._inputs.of(batch)
         labels = batch.labels.to(images.device, non_blocking=True)
+        targets = labels
+        if config.mixup or config.cutmix:
+            images, targets = mix(
+                images, labels, self._classes,
+                mixup=config.mixup, cutmix=config.cutmix, seed=config.seed, iteration=batch.iteration,
+            )  # fmt: skip
         logits: torch.Tensor = self.network(images)
         self._errors.append((logits.detach().argmax(1) != labels).sum())
         self._seen += len(batch)
-        return {"loss": self._loss(logits, labels)}
+        return {
+            "loss": classification_loss(logits.float(), targets, kind=config.loss, smoothing=config.label_smoothing)
+        }
 
     def take_errors(self) -> tuple[int, int]:
-        """(wrong, all) images since the last call."""
+        """(wrong, all) images since the last call; under mixup, of the image that has kept its label."""
         wrong, seen = int(sum(self._errors)), self._seen
         self._errors, self._seen = [], 0
         return wrong, seen
-
-
-def cross_entropy(label_smoothing: float) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """The mean over a batch."""
-    return lambda logits, labels: F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from resnet_backbone.classification.augmentation import Policy
+from resnet_backbone.classification.mixing import Loss
 
 Crop = Literal["resized_crop", "shorter_side", "padded_crop"]
 
@@ -40,6 +41,7 @@ class TrainConfig:
         momentum, nesterov, weight_decay: of SGD; `decay_norms` says whether norms and biases decay too.
         clip: largest norm of the gradient; 0 for any.
         ema: decay of an average of the weights, which is then tested and written; 0 for none.
+        loss: "cross_entropy", or "binary_cross_entropy" of each class by itself.
         label_smoothing: share of the target that is spread over all classes.
         mixup, cutmix: alpha of each, one of them drawn for every part of a batch; 0 for none.
         augmentation: "resized_crop" (a random part of `scale` of the area, stretched by up to `ratio`), "shorter_side"
@@ -102,6 +104,7 @@ class TrainConfig:
     decay_norms: bool = True
     clip: float = 0.0
     ema: float = 0.0
+    loss: Loss = "cross_entropy"
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0

@@ -7,7 +7,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from resnet_backbone.classification.batches import Batch, training_batches
 from resnet_backbone.classification.checkpoint import read_run, save_state
-from resnet_backbone.classification.classifier import Classifier, Inputs, cross_entropy
+from resnet_backbone.classification.classifier import Classifier, Inputs
 from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.schedule import LearningRate, Schedule
+from resnet_backbone.classification.length import length_of
+from resnet_backbone.classification.schedule import LearningRate
 from resnet_backbone.classification.splits import Data
 from resnet_backbone.engine import group, loop
 from resnet_backbone.engine.best import Best
@@ -36,49 +36,6 @@ logger = logging.getLogger(__name__)
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 CHOSEN_BY = "holdout/top1"
-
-
-@dataclass(frozen=True)
-class Length:
-    """A recipe's lengths in iterations."""
-
-    total: int
-    test_every: int
-    save_every: int
-    schedule: Schedule
-
-
-def length_of(config: TrainConfig, images: int) -> Length:
-    """Epochs become iterations; a batch may hold images of two epochs.
-
-    Args:
-        images: that are trained on.
-
-    Raises:
-        ValueError: the run would have no iteration.
-    """
-    of_one = 1.0 if config.epochs is None else images / config.batch_size
-
-    def iterations(length: float) -> int:
-        return round(length * of_one)
-
-    total = iterations(config.length)
-    if total < 1:
-        raise ValueError(f"epochs {config.epochs:g} of {images} images are no batch of {config.batch_size}; lower it")
-    constant = config.warmup_shape == "constant" or config.warmup_until_error is not None
-    schedule = Schedule(
-        rate=config.rate,
-        iterations=total,
-        shape=config.schedule,
-        milestones=tuple(iterations(step) for step in config.steps),
-        patience=config.patience,
-        warmup_iterations=iterations(config.warmup),
-        warmup_start=0.0 if constant else config.warmup_rate / config.rate,
-        warmup_rate=config.warmup_rate if constant and (config.warmup or config.warmup_until_error) else None,
-        warmup_until_error=config.warmup_until_error,
-    )
-    test, save = (max(iterations(every), 1) if every else 0 for every in (config.test_every, config.save_every))
-    return Length(total, test, save, schedule)
 
 
 class Loop(loop.Loop):
@@ -103,7 +60,7 @@ class Loop(loop.Loop):
     ) -> None:
         self.config, self.data, self.device = config, data, device
         self.inputs = Inputs(config, device)
-        self.classifier = Classifier(network, self.inputs, cross_entropy(config.label_smoothing))
+        self.classifier = Classifier(network, self.inputs, config, len(data.classes))
         length = length_of(config, len(data.train))
         self.rate = LearningRate(length.schedule)
         optimizer = make_optimizer(config, network, device)

@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--output", type=Path, metavar="DIR", help="default: runs/imagenet/<name of the config>")
     made.add_argument("--resume", action="store_true", help="go on exactly where the run in the folder stopped")
     made.add_argument("--overwrite", action="store_true", help="begin anew though the folder holds a run")
+    made.add_argument("--smoke", action="store_true", help="the recipe shrunk to about a minute on a CPU")
     made.add_argument("--seed", type=int, help="instead of the config's")
     made.add_argument("--holdout", type=int, metavar="N", help="choose by N training images that are left out")
     made.add_argument("--num-gpus", type=int, default=1, metavar="N", help="GPUs of this machine (default: 1)")
@@ -53,7 +54,7 @@ def main() -> int:
     overrides = [word for key, value in flags.items() if value is not None for word in (key, json.dumps(value))]
     options = RunOptions(
         config=arguments.config, overrides=(*arguments.options, *overrides), output=arguments.output,
-        resume=arguments.resume, overwrite=arguments.overwrite,
+        resume=arguments.resume, overwrite=arguments.overwrite, smoke=arguments.smoke,
     )  # fmt: skip
     asked = Asked(
         arguments.num_gpus, arguments.num_machines, arguments.machine_rank, arguments.dist_url,

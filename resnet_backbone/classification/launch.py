@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 
 from resnet_backbone.classification.config import TrainConfig
+from resnet_backbone.classification.smoke import few, shrunk, smoke_data
 from resnet_backbone.classification.train import pretrain
-from resnet_backbone.engine import launch
+from resnet_backbone.engine import group, launch
 from resnet_backbone.engine.asked import Asked
 from resnet_backbone.engine.launch import Job
-from resnet_backbone.engine.yaml_config import read_config
+from resnet_backbone.engine.yaml_config import read_config, with_values
 
 REMEDY = "what was saved is kept, go on with --resume"
 
@@ -29,6 +30,8 @@ class RunOptions:
         output: the run's folder; None: runs/<folder of the config>/<name of the config>.
         resume: go on from the folder's last checkpoint.
         overwrite: begin anew in a folder that holds a run.
+        smoke: a short whole run of a shrunk recipe (`smoke.py`); its own folder, runs/<...>-smoke, is overwritten
+            unasked.
     """
 
     config: Path
@@ -36,11 +39,13 @@ class RunOptions:
     output: Path | None = None
     resume: bool = False
     overwrite: bool = False
+    smoke: bool = False
 
     @property
     def folder(self) -> Path:
         """Where everything goes."""
-        return self.output or Path("runs") / self.config.resolve().parent.name / self.config.stem
+        name = f"{self.config.stem}-smoke" if self.smoke else self.config.stem
+        return self.output or Path("runs") / self.config.resolve().parent.name / name
 
     def read(self) -> TrainConfig:
         """The recipe.
@@ -48,7 +53,8 @@ class RunOptions:
         Raises:
             ValueError: what is wrong with it.
         """
-        return read_config(TrainConfig, self.config, self.overrides)
+        config = read_config(TrainConfig, self.config)
+        return with_values(shrunk(config, group.world()) if self.smoke else config, self.overrides)
 
 
 def start(options: RunOptions, asked: Asked) -> int:
@@ -70,7 +76,17 @@ def job(options: RunOptions) -> Job:
 def run(options: RunOptions) -> None:
     """The whole run, in each process."""
     config = options.read()
-    pretrain(config, config.data, options.folder, resume=options.resume, overwrite=options.overwrite)
+    if not options.smoke:
+        pretrain(config, config.data, options.folder, resume=options.resume, overwrite=options.overwrite)
+        return
+    if options.resume:
+        raise ValueError("--smoke: trains and tests from the beginning; leave out --resume")
+    overwrite = options.overwrite or options.output is None
+    data, line = smoke_data(config, options.folder) if group.is_main() else ("", "")
+    data = group.gather_all(data)[0]
+    if group.is_main():
+        print(f"--smoke: {line}", flush=True)
+    pretrain(config, data, options.folder, overwrite=overwrite, choose=few)
 
 
 def _uses_gpu(options: RunOptions) -> bool:

@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,13 @@ class Outcome:
 
 
 def pretrain(
-    config: TrainConfig, data: str | Path, output: str | Path, *, resume: bool = False, overwrite: bool = False
+    config: TrainConfig,
+    data: str | Path,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    choose: Callable[[Data], Data] = lambda data: data,
 ) -> Outcome:
     """Trains on `data` and writes into `output`.
 
@@ -60,6 +66,7 @@ def pretrain(
         data: class folders, CIFAR in one of its layouts, or "synthetic".
         resume: go on exactly where the run in `output` stopped, if there is one.
         overwrite: begin anew though `output` holds a run.
+        choose: which of the data are used.
 
     Raises:
         ValueError: the data or the configuration cannot be used, or a checkpoint does not belong to it.
@@ -70,7 +77,7 @@ def pretrain(
     config = dataclasses.replace(config, data=str(data))
     _open_folder(output, resume, overwrite)
     device = find_device(config.device)
-    opened = open_data(config.data, holdout=config.holdout, seed=config.seed)
+    opened = choose(open_data(config.data, holdout=config.holdout, seed=config.seed))
     network = _network(config, opened, device)
     loop = Loop(config, opened, network, output, device, lambda model, best: _keep(model, best, config, opened, output))
     if resume:

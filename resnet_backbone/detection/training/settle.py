@@ -21,7 +21,7 @@ from resnet_backbone.detection.training.sets import use_data
 from resnet_backbone.detection.training.smoke import shrink, use_few_images, use_generated
 from resnet_backbone.detection.training.testing import check_test
 from resnet_backbone.engine.logs import set_up_logs
-from resnet_backbone.engine.preflight import disk
+from resnet_backbone.engine.room import disk
 from resnet_backbone.weights.record import WeightRecord
 
 # Detectron2's keys that its own trainer obeys and this one does not: better refused than ignored.

@@ -22,7 +22,7 @@ from resnet_backbone.detection.training.smoke import shrink, use_few_images, use
 from resnet_backbone.detection.training.testing import check_test
 from resnet_backbone.engine.logs import set_up_logs
 from resnet_backbone.engine.loop import LAST
-from resnet_backbone.engine.preflight import disk
+from resnet_backbone.engine.room import disk
 from resnet_backbone.weights.record import WeightRecord
 
 # Detectron2's keys that its own trainer obeys and this one does not: better refused than ignored.

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from made_pretraining import SMALL, TOOL
 from torch import nn
 
 from resnet_backbone.classification.batch_norm import recompute_statistics
@@ -30,27 +30,8 @@ from resnet_backbone.weights.files import read_weights
 from resnet_backbone.weights.load import load_weights
 
 ROOT = Path(__file__).parents[1]
-TOOL = ROOT / "tools" / "pretrain_imagenet.py"
 RECIPES = sorted((ROOT / "configs" / "imagenet").glob("*.yaml"))
 CPU = torch.device("cpu")
-SMALL = TrainConfig(
-    network="resnet18", stem_out_channels=8, res2_out_channels=8, epochs=3.0, batch_size=8, rate_per_256=1.0,
-    scale=(0.5, 1.0), size=32, test_size=32, test_resize=36, exact_norm_images=32, workers=0, device="cpu",
-)  # fmt: skip
-
-
-@pytest.fixture
-def folders(tmp_path):
-    """Two classes that any network can tell apart: stripes across and stripes down."""
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 16), ("val", 6)):
-        for name in ("across", "down"):
-            (tmp_path / "data" / split / name).mkdir(parents=True)
-            for index in range(count):
-                pixels = rng.integers(0, 60, (40, 48, 3), dtype=np.uint8)
-                pixels[(slice(rng.integers(4), None, 8),) if name == "across" else np.s_[:, rng.integers(4) :: 8]] = 230
-                Image.fromarray(pixels).save(tmp_path / "data" / split / name / f"{index}.png")
-    return tmp_path / "data"
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
@@ -177,8 +158,8 @@ def test_a_resumed_run_ends_as_the_whole_one(folders, tmp_path, monkeypatch):
     assert torch.load(tmp_path / "parts/last.pth", weights_only=True)["iteration"] == 4
     with pytest.raises(ValueError, match="begun with epochs 2.0, now it is 3.0"):
         pretrain(replace(config, epochs=3.0), folders, tmp_path / "parts", resume=True)
-    with pytest.raises(ValueError, match="a checkpoint of resnet18, not of plain18"):
-        pretrain(replace(config, network="plain18"), folders, tmp_path / "parts", resume=True)
+    with pytest.raises(ValueError, match="a checkpoint of resnet18, not of resnet34"):
+        pretrain(replace(config, network="resnet34"), folders, tmp_path / "parts", resume=True)
     parts = pretrain(config, folders, tmp_path / "parts", resume=True)
     first, second = (read_weights(o.weights).state for o in (whole, parts))
     assert all(torch.equal(first[key], second[key]) for key in first)

@@ -7,13 +7,19 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from resnet_backbone.engine import group
+
 
 @torch.no_grad()
 def recompute_statistics(network: nn.Module, batches: Iterable[torch.Tensor]) -> int:
     """Sets every batch norm's mean and variance to their averages over the batches; returns how many there were.
 
+    Where several processes train together, the averages are over the batches of all of them, and the same in all. But
+    for its batch norms the network computes as in a test: stochastic depth would draw.
+
     Args:
-        batches: normalised images; all batches should be of the same size, since each counts the same.
+        batches: normalised images; all batches should be of the same size, since each counts the same, and every
+            process needs equally many.
     """
     norms = [module for module in network.modules() if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm))]
     momenta = [norm.momentum for norm in norms]
@@ -21,12 +27,16 @@ def recompute_statistics(network: nn.Module, batches: Iterable[torch.Tensor]) ->
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # torch's word for a plain average
-    network.train()
+    network.eval()
+    for norm in norms:
+        norm.train()
     count = 0
     for batch in batches:
         network(batch)
         count += 1
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+        for name in ("running_mean", "running_var"):
+            group.average(norm.get_buffer(name))
     network.train(training)
     return count

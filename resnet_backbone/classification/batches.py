@@ -209,7 +209,7 @@ class _Views(Dataset[Any]):
         self._labels = np.asarray(split.labels)
         self._cache: dict[int, Pixels] = {}
         self._augmentation = augmentation_of(config)
-        self._total = length_of(config, len(split)).total
+        self._total = 0 if testing else length_of(config, len(split)).total
 
     def __len__(self) -> int:
         return len(self._split)

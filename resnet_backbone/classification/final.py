@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,6 +18,7 @@ from resnet_backbone.classification.classifier import Inputs
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.evaluate import Accuracy
 from resnet_backbone.classification.splits import Data
+from resnet_backbone.engine.step import split
 from resnet_backbone.models.variants import find_variant
 from resnet_backbone.weights.files import write_weights
 from resnet_backbone.weights.record import WeightRecord
@@ -24,13 +27,18 @@ from resnet_backbone.weights.record import WeightRecord
 def exact_norms(model: nn.Module, config: TrainConfig, data: Data, inputs: Inputs, device: torch.device) -> None:
     """Sets batch norms to their averages over `exact_norm_images` augmented training images (Appendix A).
 
-    The images are those of the run's first batches, whatever was trained after them.
+    The images are those of the run's first batches, whatever was trained after them, at the side that the run ends
+    with, and in the parts that batch norm saw in training: the same averages in however many processes.
     """
     count = math.ceil(config.exact_norm_images / config.batch_size)
+    of_the_end = dataclasses.replace(config, start_size=None)
 
     def views() -> Iterator[torch.Tensor]:
-        for batch in itertools.islice(training_batches(data.train, config, 0, device), count):
-            yield inputs.of(batch)
+        batches: Any = training_batches(data.train, of_the_end, 0, device)
+        for batch in itertools.islice(batches, count):
+            parts: Any = split(batch, config.accumulate)
+            for part in parts:
+                yield inputs.of(part)
 
     recompute_statistics(model, views())
 

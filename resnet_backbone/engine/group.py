@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, TypeVar
 
+import torch
 from torch import distributed
 
 T = TypeVar("T")
@@ -55,6 +56,13 @@ def gather(value: T) -> list[T]:
     """Every process's value in the first process; nothing in the others."""
     values = gather_all(value)
     return values if is_main() else []
+
+
+def average(tensor: torch.Tensor) -> None:
+    """Makes of a tensor, in place, the mean of every process's; the same in all."""
+    if world() > 1:
+        distributed.all_reduce(tensor)
+        tensor /= world()
 
 
 def synchronize() -> None:

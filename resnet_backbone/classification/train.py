@@ -119,6 +119,8 @@ def _device(config: TrainConfig) -> torch.device:
     device = find_device(config.device)
     if group.world() > 1 and device.index is not None:
         raise ValueError(f"device: {config.device!r} is one GPU for all processes; use device cuda")
+    if group.world() > 1 and config.norm == "SyncBN" and device.type == "cpu":
+        raise ValueError("norm: SyncBN exchanges statistics between GPUs alone; on the CPU use BN or GN")
     return device
 
 

@@ -180,6 +180,7 @@ def test_what_is_wrong_is_one_sentence(archives):
         return str(caught.value)
 
     assert "--shard-size 0: MB a shard, above 0" in said(shard_size=0)
+    assert "--shard-size inf" in said(shard_size=float("inf"))
     assert "give it alone" in said(folders=archives)
     assert "give --shards too" in said(folders=archives, train=None, val=None, shard_size=None)
     whole = (archives / "train.tar").read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def _check_sources(options: PrepareOptions) -> None:
         )
     if options.short_side is not None and options.short_side < 32:
         raise ValueError(f"--short-side {options.short_side}: at least 32 pixels")
-    if options.shard_size is not None and not options.shard_size > 0:
+    if options.shard_size is not None and not 0 < options.shard_size < math.inf:
         raise ValueError(f"--shard-size {options.shard_size:g}: MB a shard, above 0")
 
 

@@ -32,9 +32,8 @@ def open_bytes(location: str, size: int | None = None) -> BinaryIO:
     try:
         file = _by_fsspec(location) if is_remote(location) else Path(location).open("rb")  # noqa: SIM115
     except OSError as error:
-        raise ValueError(
-            f"{location}: not readable ({error.strerror or error}); check the place and the rights"
-        ) from None
+        said = error.strerror or error
+        raise ValueError(f"{location}: not readable ({said}); check the place and the rights") from None
     found = file.seek(0, io.SEEK_END)
     file.seek(0)
     if size is not None and found != size:

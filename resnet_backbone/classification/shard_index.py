@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import urljoin
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,9 +59,7 @@ class ShardSet:
         """
         location = str(location)
         if "{" in location:
-            raise ValueError(
-                f"{location}: a pattern does not say what shards hold; give the place of an index: {REMEDY}"
-            )
+            raise ValueError(f"{location}: a pattern does not say what is in shards; give their index: {REMEDY}")
         if not location.endswith(".json"):
             location = f"{location.rstrip('/')}/{INDEX}"
         if not is_remote(location) and not Path(location).is_file():
@@ -81,16 +77,14 @@ class ShardSet:
         try:
             read = json.loads(text)
             shards = tuple(
-                Shard(_beside(where, each["url"]), int(each["nsamples"]), each.get("filesize"))
+                Shard(_beside(where, each["url"]), int(each["nsamples"]), _known(each.get("filesize")))
                 for each in read["shardlist"]
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(f"{where}: not an index of shards ({KIND}); {REMEDY}") from None
         classes = read.get("classes")
         if not isinstance(classes, list) or len(classes) < 2:
-            raise ValueError(
-                f'{where}: has no names of at least two classes; add "classes": ["first label\'s name", ...]'
-            )
+            raise ValueError(f'{where}: names no two classes; add "classes": ["name of label 0", "of label 1", ...]')
         if not shards or min(shard.samples for shard in shards) < 1:
             raise ValueError(f"{where}: has no shards, or one without samples; {REMEDY}")
         return cls(where, tuple(map(str, classes)), shards, str(read.get("made_of", "")))
@@ -116,8 +110,12 @@ def open_splits(root: str | Path) -> tuple[ShardSet, ShardSet]:
     return train, val
 
 
+def _known(number: object) -> int | None:
+    return None if number is None else int(str(number))
+
+
 def _beside(where: str, url: str) -> str:
+    """The place of a shard that an index names, relative to the index or not."""
     if is_remote(url):
         return url
-    join: Callable[[str, str], str] = urljoin if where.startswith("http") else lambda a, b: str(Path(a).parent / b)
-    return join(where, url)
+    return f"{where.rpartition('/')[0]}/{url}" if is_remote(where) else str(Path(where).parent / url)

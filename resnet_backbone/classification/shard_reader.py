@@ -12,7 +12,7 @@ from resnet_backbone.classification.shard_index import Shard, ShardSet
 
 IMAGES = frozenset(("jpg", "jpeg", "png", "bmp", "webp", "ppm", "tif", "tiff"))
 LABEL = "cls"
-AGAIN = "write the shards again"
+AGAIN = "copy the shard again, or write it again"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def read_shard(shards: ShardSet, number: int, wanted: Sequence[int]) -> Iterator
     if found != shard.samples:
         raise ValueError(
             f"{shard.url}: ends after {found:,} samples ({key or 'none'}), but {shards.where} says {shard.samples:,}; "
-            f"it is cut off or another shard: copy it again, or {AGAIN}"
+            f"it is cut off or another one: {AGAIN}"
         )
 
 

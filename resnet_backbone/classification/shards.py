@@ -105,6 +105,7 @@ class ShardStream(Iterable[Sample]):
                 held[read] = found
             found = held.pop(place)
             yield Sample(found.data, found.label, found.key, int(lying[place]), epoch, position)
+        next(coming, None)  # the last shard is checked to its end
 
 
 def each_once(shards: ShardSet, *, reader: int = 0, readers: int = 1, start: int = 0) -> Iterator[Sample]:

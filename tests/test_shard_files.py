@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 
 import fsspec
 import pytest
@@ -110,6 +111,8 @@ def test_another_file_than_before(folder, server):
 
 
 def test_buckets_need_their_driver(monkeypatch):
+    for driver in ("s3fs", "gcsfs"):  # as if they were not installed
+        monkeypatch.setitem(sys.modules, driver, None)
     assert "s3://bucket/index.json: to read s3:// addresses: pip install fsspec s3fs" in said("s3://bucket")
     assert "gs://bucket/index.json: to read gs:// addresses: pip install fsspec gcsfs" in said("gs://bucket/")
     assert "pip install fsspec" in said("odd://place")

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal
 
-CHUNK = 1 << 20
 DAMAGED = (OSError, EOFError, tarfile.TarError)
 
 
@@ -26,7 +25,7 @@ def opened(
         ValueError: none, or not readable.
     """
     try:
-        archive = tarfile.open(where if stream is None else None, mode, stream, bufsize=CHUNK)  # noqa: SIM115
+        archive = tarfile.open(where if stream is None else None, mode, stream)  # noqa: SIM115
     except DAMAGED as error:
         plain = "" if mode == "r" else " that is not compressed"
         said = str(error).splitlines()[0]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import io
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from resnet_backbone.engine.http_stream import HttpStream
 
@@ -29,10 +31,11 @@ def open_bytes(location: str, size: int | None = None) -> BinaryIO:
     """
     if location.startswith(("http://", "https://")):
         return io.BufferedReader(HttpStream(location, size=size), CHUNK)  # type: ignore[return-value]
+    open_it = _by_fsspec(location) if is_remote(location) else Path(location).open
     try:
-        file = _by_fsspec(location) if is_remote(location) else Path(location).open("rb")  # noqa: SIM115
-    except OSError as error:
-        said = error.strerror or error
+        file: BinaryIO = open_it("rb")
+    except Exception as error:  # each driver has errors of its own
+        said = getattr(error, "strerror", None) or error
         raise ValueError(f"{location}: not readable ({said}); check the place and the rights") from None
     found = file.seek(0, io.SEEK_END)
     file.seek(0)
@@ -42,11 +45,12 @@ def open_bytes(location: str, size: int | None = None) -> BinaryIO:
     return file
 
 
-def _by_fsspec(url: str) -> BinaryIO:
+def _by_fsspec(url: str) -> Callable[[str], Any]:
+    """What opens the file."""
     scheme = url.partition("://")[0]
     try:
-        opened: BinaryIO = importlib.import_module("fsspec").open(url, "rb").open()
+        files, path = importlib.import_module("fsspec.core").url_to_fs(url)
     except (ImportError, ValueError):
         wanted = " ".join(["fsspec", *filter(None, [DRIVERS.get(scheme)])])
         raise ValueError(f"{url}: to read {scheme}:// addresses: pip install {wanted}") from None
-    return opened
+    return partial(files.open, path)

@@ -56,6 +56,14 @@ def coco(tmp_path: Path) -> Callable[..., Path]:
     return partial(write_coco, tmp_path)
 
 
+@pytest.fixture
+def archives(tmp_path: Path) -> Path:
+    """A folder with ILSVRC2012's archives in miniature."""
+    from made_ilsvrc import write_archives
+
+    return write_archives(tmp_path)
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     import torch

@@ -14,17 +14,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from resnet_backbone.cache import cache_folder
 from resnet_backbone.engine.http_errors import TROUBLE, in_words, may_pass
 from resnet_backbone.weights.errors import WeightsError
 
 ATTEMPTS = 4
 CHUNK = 1 << 20
 ELSEWHERE = "or download it elsewhere and give its path"
-
-
-def cache_folder() -> Path:
-    """$RESNET_BACKBONE_CACHE, by default ~/.cache/resnet_backbone."""
-    return Path(os.environ.get("RESNET_BACKBONE_CACHE", "~/.cache/resnet_backbone")).expanduser()
 
 
 def fetch(url: str, *, sha256_prefix: str | None = None, name: str | None = None, pause: float = 1.0) -> Path:

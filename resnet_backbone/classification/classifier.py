@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from resnet_backbone.classification.batches import Batch
+from resnet_backbone.classification.batch import Batch
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.mixing import classification_loss, mix
 from resnet_backbone.classification.streams import Stream, generator

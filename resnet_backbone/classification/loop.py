@@ -15,13 +15,14 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from resnet_backbone.classification.batches import Batch, training_batches
+from resnet_backbone.classification.batch import Batch
+from resnet_backbone.classification.batches import training_batches
 from resnet_backbone.classification.checkpoint import read_run, save_state
 from resnet_backbone.classification.classifier import Classifier, Inputs
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.length import length_of
 from resnet_backbone.classification.schedule import LearningRate
-from resnet_backbone.classification.splits import Data
+from resnet_backbone.classification.splits import Data, Streamed
 from resnet_backbone.engine import group, loop
 from resnet_backbone.engine.best import Best
 from resnet_backbone.engine.checkpoint import fill
@@ -100,10 +101,20 @@ class Loop(loop.Loop):
         if not path.exists():
             return
         state = read_run(path, self.config, self.data.classes, group.world())
+        self._check_readers(path, state)
         self.iteration, self._tested = int(state["iteration"]), int(state["tested"])
         fill(self.parts, state)
         self._set_rate()
         logger.info("resumed from %s after %d iterations", path, self.iteration)
+
+    def _check_readers(self, path: Path, state: Mapping[str, Any]) -> None:
+        """The order of a stream of shards depends on who reads them."""
+        before = int(state["processes"]), int(state["config"]["workers"])
+        if isinstance(self.data.train, Streamed) and before != (group.world(), self.config.workers):
+            raise ValueError(
+                f"{path}: shards were read by {before[0]} processes with workers {before[1]}, now by {group.world()} "
+                f"with {self.config.workers}, in another order; keep both, or start anew with --overwrite"
+            )
 
     def batches(self) -> Iterator[Batch]:
         """From `iteration` on."""

@@ -49,8 +49,8 @@ def view_of(data: bytes, choose: Choose, size: int, *, plain: bool = False, name
         view = _quick_view(data, box, size)
         if view is not None:
             return view
-    image = open_image(io.BytesIO(data), name or "image")
-    return _plain_view(image, box or choose(image.height, image.width), size)
+    image = np.asarray(open_image(io.BytesIO(data), name or "image"))
+    return view_of_pixels(image, box or choose(*image.shape[:2]), size, plain=plain)
 
 
 def view_of_pixels(pixels: Pixels, box: Box, size: int, *, plain: bool = False) -> torch.Tensor:
@@ -59,6 +59,16 @@ def view_of_pixels(pixels: Pixels, box: Box, size: int, *, plain: bool = False) 
         return _plain_view(Image.fromarray(pixels), box, size)
     left, top, right, bottom = box
     return resize(pixels[top:bottom, left:right], size, size)
+
+
+def pixels_of(data: bytes, *, plain: bool = False, name: str = "") -> Pixels:
+    """The whole image that `view_of` cuts its parts out of, RGB of shape (height, width, 3).
+
+    Raises:
+        ValueError: as `view_of`.
+    """
+    quick = None if plain else decode_jpeg(data, "RGB")
+    return np.asarray(open_image(io.BytesIO(data), name or "image")) if quick is None else quick
 
 
 def _quick_view(data: bytes, box: Box, size: int) -> torch.Tensor | None:

@@ -31,6 +31,7 @@ from benchmarks.record import record as put
 from resnet_backbone.classification.ilsvrc import smaller
 from resnet_backbone.images import views
 from resnet_backbone.images.region import Box, library
+from resnet_backbone.images.size import image_size
 from resnet_backbone.images.transforms import normalise
 
 FOLDERS = {"VOC2012": "VOC2012/JPEGImages", "COCO": "coco/train2017"}
@@ -64,8 +65,8 @@ def main() -> int:
         "(RandomResizedCrop's law) and flips; milliseconds are medians over the rounds of the mean over all images, "
         "ratios medians of the rounds' ratios with their quartiles. These photographs stand for ImageNet's, of which "
         "the full-size ones are not here (about 500 x 375, 110 KB): VOC2012's have its size and less than half its "
-        "bytes, COCO's are larger (640 x 480, 168 KB). Differences are of grey levels, against Pillow's pixels; of the "
-        "smaller files they are those of the same share of the image, whose crops differ by the rounding to pixels.",
+        "bytes, COCO's are larger (640 x 480, 190 KB). Differences are of grey levels, against Pillow's pixels; of the "
+        "smaller files those of the same part of the image, up to rounding to its pixels.",
     ))  # fmt: skip
     return 0
 
@@ -99,6 +100,18 @@ def ours(file: Path, plain: bool = False) -> torch.Tensor:
 def normalised(file: Path) -> torch.Tensor:
     """The view as the network takes it."""
     return normalise(ours(file), [255 * m for m in MEAN], [255 * s for s in STD])
+
+
+def same_part(file: Path, small: Path) -> torch.Tensor:
+    """What `ours` draws of `file`, out of the smaller one: its own draw would be another part."""
+    height, width = image_size(str(file))
+    left, top, right, bottom = choose(height, width)
+
+    def scaled(h: int, w: int) -> Box:
+        return round(left * w / width), round(top * h / height), round(right * w / width), round(bottom * h / height)
+
+    view = views.view_of(small.read_bytes(), scaled, SIZE)
+    return view.flip(2) if torch.rand(1) < 0.5 else view
 
 
 def by_opencv(load: Load) -> Load:
@@ -144,9 +157,12 @@ def measure(name: str, folder: Path) -> list[dict[str, Any]]:
                     began = time.process_time()
                     found[ways[which]] = load(source)
                     seconds[number, which] += time.process_time() - began
-                for way, view in found.items():
-                    if number == 0 and view.dtype == torch.uint8:
-                        apart[way].append((view.int() - found[PIXELS].int()).abs())
+                if number == 0:
+                    torch.manual_seed(index)
+                    found[SMALLER] = same_part(file, small)
+                    for way, view in found.items():
+                        if view.dtype == torch.uint8:
+                            apart[way].append((view.int() - found[PIXELS].int()).abs())
     ms = dict(zip(ways, (1000 * seconds[1:] / len(files)).T))  # the first round warms up
     size = round(statistics.fmean(file.stat().st_size for file in files))
     return [

@@ -138,7 +138,8 @@ def test_accuracy_is_counted_right():
 
 
 def test_a_run_learns_and_its_weights_load_with_their_record(folders, tmp_path, capsys):
-    outcome = pretrain(SMALL, folders, tmp_path / "run")
+    config = replace(SMALL, epochs=8.0)
+    outcome = pretrain(config, folders, tmp_path / "run")
     assert outcome.accuracy.top1_percent >= 90
     file = read_weights(outcome.weights)
     assert file.record is not None
@@ -153,12 +154,12 @@ def test_a_run_learns_and_its_weights_load_with_their_record(folders, tmp_path, 
     assert torch.equal(backbone.state_dict()["res5.1.conv2.weight"], file.state["res5.1.conv2.weight"])
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     tests = {line["iteration"]: line["val/top1"] for line in lines if "val/top1" in line}
-    assert list(tests) == [4, 8, 12] and tests[12] == pytest.approx(outcome.accuracy.top1_percent, abs=1e-4)
-    assert [line["iteration"] for line in lines if "error" in line] == [12]
-    assert read_config(TrainConfig, tmp_path / "run/config.yaml") == replace(SMALL, data=str(folders))
+    assert list(tests) == list(range(4, 33, 4)) and tests[32] == pytest.approx(outcome.accuracy.top1_percent, abs=1e-4)
+    assert [line["iteration"] for line in lines if "error" in line] == [20, 32]
+    assert read_config(TrainConfig, tmp_path / "run/config.yaml") == replace(config, data=str(folders))
     assert "left" in capsys.readouterr().err
     with pytest.raises(ValueError, match="holds a run: go on with --resume"):
-        pretrain(SMALL, folders, tmp_path / "run")
+        pretrain(config, folders, tmp_path / "run")
 
 
 def test_a_resumed_run_ends_as_the_whole_one(folders, tmp_path, monkeypatch):

@@ -106,8 +106,11 @@ def test_odd_files_are_what_read_image_reads(decoder, tmp_path, name):
         return 5, 9, 51, 60
 
     expected = Image.fromarray(pixels).crop((5, 9, 51, 60)).resize((32, 32), Image.Resampling.BILINEAR)
-    view = view_of(data, choose, 32)
-    assert np.array_equal(view.permute(1, 2, 0), np.asarray(expected)) and sizes == [pixels.shape[:2]]
+    plain = view_of(data, choose, 32, plain=True)
+    assert np.array_equal(plain.permute(1, 2, 0), np.asarray(expected)) and sizes == [pixels.shape[:2]]
+    quick = view_of(data, choose, 32)  # Pillow's decoding, torch's resizing
+    assert torch.equal(quick, view_of_pixels(pixels, (5, 9, 51, 60), 32)) and sizes == [pixels.shape[:2]] * 2
+    assert (quick.int() - plain.int()).abs().max() <= 2
 
 
 @pytest.mark.parametrize("plain", [True, False])

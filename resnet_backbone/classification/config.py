@@ -73,6 +73,7 @@ class TrainConfig:
         cache: keep decoded images in memory (small data sets).
         seed: of everything that is drawn.
         device: "cpu", "cuda", "cuda:1" ...; empty: a GPU if there is one.
+        wandb: project of Weights & Biases that the metrics are sent to; empty for none.
         data: class folders, CIFAR or shards; "synthetic" for none.
     """
 
@@ -140,6 +141,7 @@ class TrainConfig:
     cache: bool = False
     seed: int = 0
     device: str = ""
+    wandb: str = ""
     data: str = ""
 
     def __post_init__(self) -> None:

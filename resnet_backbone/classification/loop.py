@@ -84,6 +84,7 @@ class Loop(loop.Loop):
             test_every=length.test_every,
             device=str(device),
             best=Best(CHOSEN_BY if data.holdout is not None else "", "holdout"),
+            wandb=config.wandb,
             ema=make_ema(network, config.ema) if config.ema else None,
             keep=keep,
             parts={"broken": self.broken},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -108,6 +109,8 @@ def _tested(data: Data) -> list[tuple[str, Split]]:
 def _network(config: TrainConfig, data: Data, device: torch.device) -> Network:
     torch.manual_seed(config.seed)
     torch.backends.cudnn.benchmark = not config.deterministic
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with this alone
     torch.use_deterministic_algorithms(config.deterministic)
     network = build_classifier(config, len(data.classes))
     if config.mean_image:
@@ -170,7 +173,7 @@ def _finish(config: TrainConfig, data: Data, loop: Loop, began: float) -> Outcom
         if group.is_main():
             write_final(output / FINAL, model, config, data, accuracies["val"])
     seconds = time.monotonic() - began
-    with Journal(output, loop.iteration, str(loop.device)) as journal:
+    with Journal(output, loop.iteration, str(loop.device), config.wandb) as journal:
         journal.evaluated(loop.iteration, numbers)
     for name, accuracy in accuracies.items():
         logger.info("%s: %s, after %s", name, accuracy, duration(seconds))

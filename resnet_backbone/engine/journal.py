@@ -1,4 +1,4 @@
-"""What a run measured, for machines: JSON lines and TensorBoard."""
+"""What a run measured, for machines: JSON lines, TensorBoard, and Weights & Biases where it is asked for."""
 
 from __future__ import annotations
 
@@ -28,9 +28,13 @@ class Journal:
         output: folder of the run.
         done: iterations that are done; a resumed run drops what was written behind them.
         device: the model's, whose memory is measured where it is a GPU.
+        wandb: project of Weights & Biases that gets the same numbers; empty for none.
+
+    Raises:
+        ValueError: Weights & Biases is asked for and not installed.
     """
 
-    def __init__(self, output: Path, done: int, device: str = "cpu") -> None:
+    def __init__(self, output: Path, done: int, device: str = "cpu", wandb: str = "") -> None:
         self._device = torch.device(device)
         self._main = group.is_main()
         self._sums: dict[str, float] = {}
@@ -38,6 +42,7 @@ class Journal:
         if self._main:
             self._lines = JsonLines(output / "metrics.jsonl", keep_until=done or None)
             self._board = _board(output / "tensorboard", done)
+            self._wandb = _wandb(wandb, output)
 
     def __enter__(self) -> Journal:
         return self
@@ -47,6 +52,8 @@ class Journal:
     ) -> None:
         if self._main and self._board is not None:
             self._board.close()
+        if self._main and self._wandb is not None:
+            self._wandb.finish()
 
     def add(self, losses: Mapping[str, float], rate: float, seconds: float) -> None:
         """One iteration: its losses, the rate that it used and the time it took."""
@@ -89,6 +96,8 @@ class Journal:
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name, value, iteration)
+        if self._wandb is not None:
+            self._wandb.log(values, step=iteration)
 
 
 def _board(folder: Path, done: int) -> Any:
@@ -99,3 +108,15 @@ def _board(folder: Path, done: int) -> Any:
         logger.info("no TensorBoard files: the package tensorboard is not installed")
         return None
     return SummaryWriter(str(folder), purge_step=done + 1 if done else None)
+
+
+def _wandb(project: str, output: Path) -> Any:
+    """A run of Weights & Biases, the same one when the folder's run is resumed; None where it is not asked for."""
+    if not project:
+        return None
+    try:
+        import wandb
+    except ImportError:
+        raise ValueError(f"wandb: {project!r}, but the package wandb is not installed; pip install wandb") from None
+    name = "-".join(output.absolute().parts[-2:])
+    return wandb.init(project=project, dir=str(output), id=name, name=name, resume="allow")

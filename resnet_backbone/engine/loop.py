@@ -44,6 +44,7 @@ class Loop(ABC):
         total: iterations of the whole run.
         save_every, test_every: iterations; 0 for never (but at the end).
         device: the model's.
+        wandb: see `Journal`.
         ema: the average of the weights, which is then tested and written.
         best: the metric by which a model is kept.
         keep: writes the weights of a model that is the best so far.
@@ -69,13 +70,14 @@ class Loop(ABC):
         test_every: int,
         device: str,
         best: Best,
+        wandb: str = "",
         ema: AveragedModel | None = None,
         keep: Keep | None = None,
         parts: Mapping[str, Part] | None = None,
     ) -> None:
         self.model, self.optimizer, self.scheduler, self.step = model, optimizer, scheduler, step
         self.output, self.total, self.ema, self.best, self._keep = output, total, ema, best, keep
-        self._save_every, self._test_every, self._on = save_every, test_every, device
+        self._save_every, self._test_every, self._on, self._wandb = save_every, test_every, device, wandb
         self.parts: dict[str, Part] = {
             "model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": step.scaler, "best": best,
             **(parts or {}),
@@ -148,7 +150,8 @@ class Loop(ABC):
         """
         batches, trained = self.batches(), self.wrapped()
         progress = Progress(self.total, "training", done=self.iteration, show=group.is_main())
-        with self.entered(), GracefulStop() as stop, Journal(self.output, self.iteration, self._on) as journal:
+        journal = Journal(self.output, self.iteration, self._on, self._wandb)
+        with self.entered(), GracefulStop() as stop, journal:
             self._evaluate_if_due(evaluate, journal, stop)  # a run that ended between checkpoint and evaluation
             trained.train()
             for batch in progress.waiting(batches if not self.ended() else ()):

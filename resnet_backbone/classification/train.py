@@ -83,6 +83,7 @@ def pretrain(
     loop = Loop(config, opened, network, output, device, lambda model, best: _keep(model, best, config, opened, output))
     if resume:
         loop.resume()
+        loop.check_resumed_together()
     _describe(config, opened, loop, output)
 
     def test(model: nn.Module) -> dict[str, float]:

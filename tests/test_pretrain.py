@@ -82,7 +82,7 @@ def test_config_mistakes_are_named(tmp_path):
     assert "'epochs' has no value" in error(good, "epochs")
     assert "command line: unknown key 'epoch'" in error(good, "epoch", "3")
     assert "must be positive" in error(good, "batch_size", "0")
-    assert "not valid YAML" in error("network: [\n")
+    assert "not readable as YAML" in error("network: [\n")
     assert "a mapping" in error("- 1\n")
     path.write_text(good + "weight_decay: 1e-4\nsteps: [1]\n")
     assert read_config(TrainConfig, path, ["epochs", "5"]) == TrainConfig(

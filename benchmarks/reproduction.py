@@ -89,7 +89,8 @@ DETECTION = (
 NAMES = {"top1_error": "top-1 error", "top5_error": "top-5 error", "error": "error", "AP50": "AP50", "AP": "AP"}
 
 
-def _ours(entries: Entries, row: Row) -> list[Run]:
+def runs_of(entries: Entries, row: Row) -> list[Run]:
+    """Ours of a row."""
     return [
         run
         for name in sorted(entries)
@@ -99,19 +100,24 @@ def _ours(entries: Entries, row: Row) -> list[Run]:
     ]
 
 
+def printed(row: Row, key: str) -> str:
+    """The paper's value as it prints it; a dash where it prints none."""
+    return row.printed.get(key) or (f"{row.paper[key]:.{row.digits}f}" if key in row.paper else "–")
+
+
 def _table(rows: Sequence[Row]) -> Table:
     def render(entries: Entries) -> list[str]:
         lines, used = [], set()
         for row in rows:
-            runs = _ours(entries, row)
+            runs = runs_of(entries, row)
             used |= {n for n, e in entries.items() if n.startswith("reproduction-") for run in runs if run in e.runs}
             network, *rest = row.network.split(" ", 1)
-            printed = [row.printed.get(key, f"{value:.{row.digits}f}") for key, value in row.paper.items()]
+            theirs = " / ".join(printed(row, key) for key in row.paper)
             # A run may lack a metric of its row; that number stays "not run".
             values = [spread([run[key] for run in runs if key in run], row.digits) for key in row.paper]
             ours = NOT_RUN if set(values) == {NOT_RUN} else " / ".join(values)
             measured = " / ".join(NAMES[key] for key in row.paper)
-            lines.append((row.experiment, " ".join([title(network), *rest]), measured, " / ".join(printed), ours))
+            lines.append((row.experiment, " ".join([title(network), *rest]), measured, theirs, ours))
         return markdown(("experiment", "network", "measured", "paper", "ours"), lines) + sources(
             *(entries[name] for name in sorted(used))
         )

@@ -13,7 +13,7 @@ from benchmarks.record import Entry, Run
 Entries = Mapping[str, Entry]
 Table = Callable[[Entries], list[str]]
 NOT_RUN = "not run"
-TITLES = {"resnet": "ResNet-", "cifar_resnet": "ResNet-", "plain": "plain-", "vgg": "VGG-"}
+TITLES = {"resnet": "ResNet-", "cifar_resnet": "ResNet-", "plain": "plain-", "cifar_plain": "plain-", "vgg": "VGG-"}
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -31,7 +31,6 @@ from resnet_backbone.weights.load import load_weights
 
 ROOT = Path(__file__).parents[1]
 TOOL = ROOT / "tools" / "pretrain_imagenet.py"
-RECIPES = sorted((ROOT / "configs" / "imagenet").glob("*.yaml"))
 CPU = torch.device("cpu")
 SMALL = TrainConfig(
     network="resnet18", stem_out_channels=8, res2_out_channels=8, epochs=3.0, batch_size=8, rate_per_256=1.0,
@@ -51,14 +50,6 @@ def folders(tmp_path):
                 pixels[(slice(rng.integers(4), None, 8),) if name == "across" else np.s_[:, rng.integers(4) :: 8]] = 230
                 Image.fromarray(pixels).save(tmp_path / "data" / split / name / f"{index}.png")
     return tmp_path / "data"
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
-def test_recipes_are_read_and_say_how_they_are_run(path):
-    config = read_config(TrainConfig, path)
-    assert config.rate > 0
-    head = path.read_text().split("\nnetwork:")[0]
-    assert f"--config configs/imagenet/{path.name}" in head and "Measured" in head
 
 
 def test_config_mistakes_are_named(tmp_path):
@@ -82,7 +73,7 @@ def test_config_mistakes_are_named(tmp_path):
     assert "'epochs' has no value" in error(good, "epochs")
     assert "command line: unknown key 'epoch'" in error(good, "epoch", "3")
     assert "must be positive" in error(good, "batch_size", "0")
-    assert "not valid YAML" in error("network: [\n")
+    assert "not readable as YAML" in error("network: [\n")
     assert "a mapping" in error("- 1\n")
     path.write_text(good + "weight_decay: 1e-4\nsteps: [1]\n")
     assert read_config(TrainConfig, path, ["epochs", "5"]) == TrainConfig(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -24,9 +25,10 @@ from resnet_backbone.weights.record import WeightRecord
 def exact_norms(model: nn.Module, config: TrainConfig, data: Data, inputs: Inputs, device: torch.device) -> None:
     """Sets batch norms to their averages over `exact_norm_images` augmented training images (Appendix A).
 
-    The images are those of the run's first batches, whatever was trained after them.
+    The images are those of the run's first batches, whatever was trained after them, at the side of its last ones.
     """
     count = math.ceil(config.exact_norm_images / config.batch_size)
+    config = dataclasses.replace(config, start_size=None, repeats=1)
 
     def views() -> Iterator[torch.Tensor]:
         for batch in itertools.islice(training_batches(data.train, config, 0, device), count):

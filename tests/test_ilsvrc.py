@@ -11,7 +11,7 @@ import pytest
 from made_ilsvrc import SYNSETS, TRAIN, TRUTH, VAL, jpeg, tar_of
 from PIL import Image
 
-from resnet_backbone.classification.data import find_splits
+from resnet_backbone.classification.folders import find_splits
 from resnet_backbone.classification.ilsvrc_truth import read_truth
 from resnet_backbone.classification.prepare import PrepareOptions, prepare
 

@@ -12,7 +12,7 @@ import pytest
 from made_ilsvrc import SYNSETS, TRAIN, TRUTH, VAL, jpeg, tar_of
 
 from resnet_backbone.classification import shard_writer
-from resnet_backbone.classification.data import find_splits
+from resnet_backbone.classification.folders import find_splits
 from resnet_backbone.classification.prepare import PrepareOptions, prepare
 from resnet_backbone.classification.shard_index import open_splits
 from resnet_backbone.classification.shards import each_once

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnet_backbone.classification.data import find_splits
+from resnet_backbone.classification.folders import find_splits
 from resnet_backbone.classification.ilsvrc import Done, extract_train, extract_val
 from resnet_backbone.classification.ilsvrc_truth import read_truth
 from resnet_backbone.classification.shard_index import INDEX, ShardSet

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from resnet_backbone.classification.archives import opened
-from resnet_backbone.classification.data import ClassFolders
+from resnet_backbone.classification.folders import ClassFolders
 from resnet_backbone.classification.ilsvrc import class_tars, images_of, synsets_of
 
 SEED = 0

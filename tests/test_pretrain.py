@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from resnet_backbone.classification.batch_norm import recompute_statistics
 from resnet_backbone.classification.batches import evaluation_batches, training_batches
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.evaluate import evaluate
@@ -113,19 +112,6 @@ def test_every_validation_image_is_tested_once(folders):
     assert labels.tolist() == list(val.labels)
 
 
-def test_exact_statistics_are_plain_averages():
-    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval()
-    batches = [torch.randn(5, 3, 6, 6) for _ in range(3)]
-    assert recompute_statistics(network, batches) == 3
-    with torch.no_grad():
-        outputs = torch.stack([network[0](b) for b in batches])
-    means = outputs.mean(dim=(1, 3, 4))
-    assert torch.allclose(network[1].running_mean, means.mean(0), atol=1e-6)
-    variances = outputs.transpose(1, 2).flatten(2).var(dim=2)
-    assert torch.allclose(network[1].running_var, variances.mean(0), atol=1e-5)
-    assert network[1].momentum == 0.1 and not network.training
-
-
 def test_accuracy_is_counted_right():
     logits = torch.randn(11, 7)
     labels = torch.arange(11) % 7
@@ -177,8 +163,8 @@ def test_a_resumed_run_ends_as_the_whole_one(folders, tmp_path, monkeypatch):
     assert torch.load(tmp_path / "parts/last.pth", weights_only=True)["iteration"] == 4
     with pytest.raises(ValueError, match="begun with epochs 2.0, now it is 3.0"):
         pretrain(replace(config, epochs=3.0), folders, tmp_path / "parts", resume=True)
-    with pytest.raises(ValueError, match="a checkpoint of resnet18, not of plain18"):
-        pretrain(replace(config, network="plain18"), folders, tmp_path / "parts", resume=True)
+    with pytest.raises(ValueError, match="a checkpoint of resnet18, not of resnet34"):
+        pretrain(replace(config, network="resnet34"), folders, tmp_path / "parts", resume=True)
     parts = pretrain(config, folders, tmp_path / "parts", resume=True)
     first, second = (read_weights(o.weights).state for o in (whole, parts))
     assert all(torch.equal(first[key], second[key]) for key in first)

@@ -13,7 +13,8 @@ EXAMPLES = """examples:
   python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data imagenet --resume
   python tools/pretrain_imagenet.py --config configs/cifar/resnet20.yaml --data cifar-10-binary.tar.gz --seed 1
   python tools/pretrain_imagenet.py --config configs/imagenet/R18.yaml --data my_photos epochs 20 batch_size 64
-  python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data synthetic iterations 100 epochs null
+  python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data synthetic iterations 100 epochs null \\
+         exact_norm_images 0
 
 DATA are class folders (train/<class>/*.jpg and val/<class>/*.jpg), CIFAR-10 or -100 in its official files, or
 synthetic. KEY VALUE pairs win over the config file; every key is explained in

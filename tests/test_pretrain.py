@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from resnet_backbone.classification.batch_norm import recompute_statistics
 from resnet_backbone.classification.batches import evaluation_batches, training_batches
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.evaluate import evaluate
@@ -102,19 +101,6 @@ def test_every_validation_image_is_tested_once(folders):
     val = open_data(str(folders)).val
     labels = torch.cat([batch.labels for batch in evaluation_batches(val, SMALL)])
     assert labels.tolist() == list(val.labels)
-
-
-def test_exact_statistics_are_plain_averages():
-    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval()
-    batches = [torch.randn(5, 3, 6, 6) for _ in range(3)]
-    assert recompute_statistics(network, batches) == 3
-    with torch.no_grad():
-        outputs = torch.stack([network[0](b) for b in batches])
-    means = outputs.mean(dim=(1, 3, 4))
-    assert torch.allclose(network[1].running_mean, means.mean(0), atol=1e-6)
-    variances = outputs.transpose(1, 2).flatten(2).var(dim=2)
-    assert torch.allclose(network[1].running_var, variances.mean(0), atol=1e-5)
-    assert network[1].momentum == 0.1 and not network.training
 
 
 def test_accuracy_is_counted_right():

@@ -20,7 +20,7 @@ from resnet_backbone.classification.batches import evaluation_batches, mean_imag
 from resnet_backbone.classification.classifier import Inputs, build_classifier
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.evaluate import Accuracy, evaluate
-from resnet_backbone.classification.final import exact_norms, write_final
+from resnet_backbone.classification.final import exact_norms, norm_notes, write_final
 from resnet_backbone.classification.loop import Loop
 from resnet_backbone.classification.splits import Data, Split, open_data
 from resnet_backbone.engine import group
@@ -166,13 +166,12 @@ def _finish(config: TrainConfig, data: Data, loop: Loop, began: float) -> Outcom
     """Exact statistics, a last test, the weights with their record."""
     output = loop.output
     with loop.tested() as model:
-        if config.exact_norm_images:
-            exact_norms(model, config, data, loop.inputs, loop.device)
+        images = exact_norms(model, config, data, loop.inputs, loop.device) if config.exact_norm_images else 0
         accuracies = {name: measure(model, split, config, loop.inputs, loop.device) for name, split in _tested(data)}
         numbers: Mapping[str, float] = {k: v for name, one in accuracies.items() for k, v in one.numbers(name).items()}
         loop.judge(model, numbers)
         if group.is_main():
-            write_final(output / FINAL, model, config, data, accuracies["val"])
+            write_final(output / FINAL, model, config, data, accuracies["val"], norm_notes(images, data))
     seconds = time.monotonic() - began
     with Journal(output, loop.iteration, str(loop.device), config.wandb) as journal:
         journal.evaluated(loop.iteration, numbers)

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from resnet_backbone.classification.batch import Batch
 from resnet_backbone.classification.batch_norm import recompute_statistics
-from resnet_backbone.classification.batches import Batch, share, training_batches
+from resnet_backbone.classification.batches import share, training_batches
 from resnet_backbone.classification.classifier import Inputs
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.evaluate import Accuracy

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from resnet_backbone.classification.data import find_splits
+from resnet_backbone.classification.folders import find_splits
 from resnet_backbone.classification.ilsvrc import PrepareOptions, prepare
 from resnet_backbone.classification.ilsvrc_truth import read_truth
 

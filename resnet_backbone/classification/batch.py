@@ -41,10 +41,6 @@ class Batch:
             self.images[part], self.labels[part], self.iteration, self.indices[part], self.name, self.ready, ()
         )
 
-    def names(self) -> list[str]:
-        """Of all images."""
-        return [self.name(int(index)) for index in self.indices]
-
     def pin_memory(self) -> Batch:
         """As data loaders ask for; `name` stays."""
         self.images, self.labels = self.images.pin_memory(), self.labels.pin_memory()

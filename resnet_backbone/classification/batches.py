@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from resnet_backbone.classification.batch import Batch, collate
-from resnet_backbone.classification.batched_crops import crop_batch, draw_crops
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.length import length_of
-from resnet_backbone.classification.order import Order
-from resnet_backbone.classification.splits import Array, Part, Pixels, Split, Streamed
+from resnet_backbone.classification.order import Order, indices_of, share
+from resnet_backbone.classification.resident import Resident
+from resnet_backbone.classification.splits import Array, Pixels, Split, Streamed
 from resnet_backbone.classification.streaming import streamed_batches, streamed_once
 from resnet_backbone.classification.streams import Stream, generator
 from resnet_backbone.classification.views import Views
@@ -27,17 +27,6 @@ Place = tuple[int, int]
 """An image's place in the whole run, and its index in the split."""
 ATTEMPTS = 10
 """So many images in a row may be unreadable."""
-
-
-def share(config: TrainConfig, iteration: int) -> NDArray[np.int64]:
-    """Places in the run of this process's images of a batch.
-
-    Parts of all processes are cut the same way: two processes see, each in one part, what one process sees in two.
-    """
-    parts = group.world() * config.accumulate
-    first = iteration * config.batch_size
-    own = range(group.rank() * config.accumulate, (group.rank() + 1) * config.accumulate)
-    return np.concatenate([np.arange(first + part, first + config.batch_size, parts) for part in own])
 
 
 def training_batches(split: Split, config: TrainConfig, start: int, device: torch.device) -> Iterator[Batch]:
@@ -73,48 +62,11 @@ def _loaded(split: Split, config: TrainConfig, start: int) -> Iterator[Batch]:
 
 
 def _resident(split: Split, config: TrainConfig, start: int, device: torch.device) -> Iterator[Batch]:
-    """The whole split lies on the device, where a batch is cut out at once."""
-    array, indices = _array(split)
-    images = torch.from_numpy(array.images).to(device)
-    labels = torch.from_numpy(array.label_array).to(device)
-    order = Order(len(split), config.seed, config.repeats)
-    shape = (3, 1, 1)
-    mean = torch.tensor(config.mean, device=device).view(shape)
-    std = torch.tensor(config.std, device=device).view(shape)
-    added = mean_image(split).to(device) if config.mean_image else None
-    iteration = start
-    while True:
-        places = share(config, iteration)
-        chosen = indices[_indices_of(order, places)]
-        crops = draw_crops(config.seed, iteration, config.batch_size)[places - iteration * config.batch_size]
-        if not config.flip:
-            crops.mirrored[:] = False
-        if added is None:
-            batch = crop_batch(images, chosen, crops, mean, std)
-        else:
-            # Every pixel's own mean is subtracted before the crop; the network, which subtracts it too, gets it back.
-            batch = crop_batch(images, chosen, crops, added * std + mean, std) + added
-        yield Batch(batch, labels[torch.from_numpy(chosen).to(device)], iteration, chosen, array.name, ready=True)
-        iteration += 1
-
-
-def _array(split: Split) -> tuple[Array, NDArray[np.int64]]:
-    if isinstance(split, Part) and isinstance(split.whole, Array):
-        return split.whole, split.indices
-    if isinstance(split, Array):
-        return split, np.arange(len(split))
-    raise ValueError("augmentation 'padded_crop' needs images of one size in memory, as CIFAR's; use 'resized_crop'")
-
-
-def mean_image(split: Split) -> torch.Tensor:
-    """The mean of every pixel over a split of images in memory, 3,H,W in 0..1: for mean 0 and std 255.
-
-    Raises:
-        ValueError: images of files.
-    """
-    array, indices = _array(split)
-    sums = sum(array.images[part].sum(0, dtype=np.float64) for part in np.array_split(indices, 64) if len(part))
-    return torch.from_numpy(np.asarray(sums) / len(indices) / 255).float()
+    resident = Resident(split, config, device)
+    for iteration in itertools.count(start):
+        drawn = resident.draw(iteration)
+        images, labels = resident.views(torch.from_numpy(drawn.packed).to(device, non_blocking=True))
+        yield Batch(images, labels, iteration, drawn.indices, drawn.name, ready=True)
 
 
 def evaluation_batches(split: Split, config: TrainConfig) -> Iterator[Batch]:
@@ -153,13 +105,8 @@ class _Places(Sampler[list[Place]]):
         iteration = self._start
         while True:
             places = share(self._config, iteration)
-            yield list(zip(places.tolist(), _indices_of(self._order, places).tolist(), strict=True))
+            yield list(zip(places.tolist(), indices_of(self._order, places).tolist(), strict=True))
             iteration += 1
-
-
-def _indices_of(order: Order, places: NDArray[np.int64]) -> NDArray[np.int64]:
-    first = int(places.min())
-    return order.indices(first, int(places.max()) + 1)[places - first]
 
 
 class _Views(Dataset[Any]):

@@ -13,10 +13,11 @@ from torch import nn
 
 from resnet_backbone.classification.batch import Batch
 from resnet_backbone.classification.batch_norm import recompute_statistics
-from resnet_backbone.classification.batches import share, training_batches
+from resnet_backbone.classification.batches import training_batches
 from resnet_backbone.classification.classifier import Inputs
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.evaluate import Accuracy
+from resnet_backbone.classification.order import share
 from resnet_backbone.classification.splits import Data
 from resnet_backbone.models.variants import find_variant
 from resnet_backbone.weights.files import write_weights

@@ -28,6 +28,7 @@ from resnet_backbone.engine.best import Best
 from resnet_backbone.engine.checkpoint import fill
 from resnet_backbone.engine.ema import make_ema
 from resnet_backbone.engine.loop import LAST, Keep
+from resnet_backbone.engine.recent import Files
 from resnet_backbone.engine.seeds import seed_of
 from resnet_backbone.engine.step import TrainStep
 from resnet_backbone.engine.text import some
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 CHOSEN_BY = "holdout/top1"
+CHECK_EVERY = {"cpu": 1, "cuda": loop.PERIOD}
+"""Steps whose losses are looked at together: a GPU would wait for the computer in each, a CPU does not."""
 
 
 class Loop(loop.Loop):
@@ -71,6 +74,7 @@ class Loop(loop.Loop):
             dtype=DTYPES[config.precision],
             device=device.type,
             seed=lambda iteration, part: seed_step(config, iteration, part),
+            check_every=CHECK_EVERY[device.type],
         )
         self.broken = Broken(config.broken_images, output)
         super().__init__(
@@ -123,9 +127,10 @@ class Loop(loop.Loop):
             self.broken.add(batch.broken)
             yield batch
 
-    def files_of(self, batch: Batch) -> list[str]:
+    def files_of(self, batch: Batch) -> Files:
         """As the split names them."""
-        return batch.names() if len(batch) else []
+        name, indices = batch.name, batch.indices
+        return lambda: [name(int(index)) for index in indices]
 
     def write_state(self, path: Path) -> None:
         """With recipe and classes; older checkpoints stay as `keep` says."""
@@ -147,6 +152,7 @@ class Loop(loop.Loop):
     def advance(self) -> None:
         """Sets the rate of the next iteration."""
         self.iteration += 1
+        self._ends.append(time.monotonic())
         if self.rate.wants_training_error():
             self.rate.tell_training_error(self._error())
         self._set_rate()
@@ -157,11 +163,12 @@ class Loop(loop.Loop):
 
     def shown(self, losses: Mapping[str, float], rate: float) -> dict[str, float | str]:
         """Images a second and, on a GPU, memory too."""
-        self._ends.append(time.monotonic())
         values = super().shown(losses, rate)
         if len(self._ends) > 1:
-            # The median: between two of them there may have been a test.
-            speed = self.config.batch_size / float(np.median(np.diff(self._ends)))
+            # On a CPU the median: between two of them there may have been a test. A GPU is waited for now and then,
+            # and in most steps not at all.
+            each = np.diff(self._ends)
+            speed = self.config.batch_size / float(np.median(each) if self.step.check_every == 1 else np.mean(each))
             values["images/s"] = f"{speed:,.0f}"
         if self.device.type == "cuda":
             values["memory"] = f"{torch.cuda.max_memory_allocated(self.device) / 2**30:.1f} GiB"

@@ -16,12 +16,13 @@ import torch
 import yaml
 from torch import nn
 
-from resnet_backbone.classification.batches import evaluation_batches, mean_image
+from resnet_backbone.classification.batches import evaluation_batches
 from resnet_backbone.classification.classifier import Inputs, build_classifier
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.evaluate import Accuracy, evaluate
 from resnet_backbone.classification.final import exact_norms, norm_notes, write_final
 from resnet_backbone.classification.loop import Loop
+from resnet_backbone.classification.resident import mean_image
 from resnet_backbone.classification.splits import Data, Split, open_data
 from resnet_backbone.engine import group
 from resnet_backbone.engine.atomic import remove_unfinished, write_atomically

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -55,10 +55,15 @@ class Journal:
         if self._main and self._wandb is not None:
             self._wandb.finish()
 
-    def add(self, losses: Mapping[str, float], rate: float, seconds: float) -> None:
-        """One iteration: its losses, the rate that it used and the time it took."""
-        for name, value in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
+    def add(self, losses: Iterable[Mapping[str, float]], rate: float, seconds: float) -> None:
+        """One iteration: the rate that it used and the time it took.
+
+        Args:
+            losses: those that are known by now and were not added before; of all iterations when `write` is called.
+        """
+        for one in losses:
+            for name, value in one.items():
+                self._sums[name] = self._sums.get(name, 0.0) + value
         self._count, self._seconds, self._rate = self._count + 1, self._seconds + seconds, rate
 
     def write(self, iteration: int, measured: Mapping[str, float], progress: Progress) -> None:

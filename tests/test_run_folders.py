@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from made_classifier_runs import write_run
 
+from resnet_backbone.classification import captions
 from resnet_backbone.classification.curves import band, group_runs, windowed
 from resnet_backbone.classification.paper import RunLength
 from resnet_backbone.classification.run_folders import Curve, find_runs
@@ -74,7 +75,10 @@ def test_seeds_are_one_series_and_other_settings_another(tmp_path):
         ("plain-56", [0]), ("ResNet-20, rate 0.05", [0]), ("ResNet-20, rate None", [0, 1, 2]),
         ("ResNet-20, rate None", [5]),
     ]  # fmt: skip
-    assert group.series[2].seeds == "3 runs, seeds 0, 1, 2"
+    assert captions.seeds(group.series) == (
+        "1 run (seed 0) of plain-56, ResNet-20, rate 0.05; 3 runs (seeds 0, 1, 2) of ResNet-20, rate None; "
+        "1 run (seed 5; unfinished: 200 of 400) of ResNet-20, rate None."
+    )
 
 
 def test_options_are_letters_as_in_the_papers_tables(tmp_path):

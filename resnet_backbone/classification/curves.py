@@ -60,12 +60,6 @@ class Series:
         run = self.runs[0]
         return "" if run.finished else f"unfinished: {run.done:,} of {run.length.iterations:,}"
 
-    @property
-    def seeds(self) -> str:
-        """ "seed 0", "3 runs, seeds 0, 1, 2"."""
-        seeds = ", ".join(str(run.seed) for run in self.runs)
-        return f"{len(self.runs)} runs, seeds {seeds}" if len(self.runs) > 1 else f"seed {seeds}"
-
     def test(self) -> Band:
         """Test error at the evaluations that all runs have."""
         return band([run.test for run in self.runs])

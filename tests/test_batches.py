@@ -11,9 +11,10 @@ from detectron2.data import DatasetMapper, build_detection_train_loader
 from detectron2.data.samplers import TrainingSampler
 from made_data import SMALL, write_config, write_rectangles
 
-from resnet_backbone.detection.training.batches import SeededRecords, seed_of, training_batches, training_records
+from resnet_backbone.detection.training.batches import SeededRecords, training_batches, training_records
 from resnet_backbone.detection.training.config import read_config
 from resnet_backbone.detection.training.sets import use_data
+from resnet_backbone.engine.seeds import seed_of
 
 
 @pytest.fixture

@@ -21,11 +21,12 @@ from resnet_backbone.detection.config import default_config
 from resnet_backbone.detection.preflight.check import check
 from resnet_backbone.detection.preflight.data import doubles
 from resnet_backbone.detection.preflight.settings import norm_findings, schedule_findings
-from resnet_backbone.detection.training import room
 from resnet_backbone.detection.training.launch import start
+from resnet_backbone.detection.training.room import room_findings
 from resnet_backbone.detection.training.run import run
 from resnet_backbone.detection.training.settle import RunOptions
-from resnet_backbone.engine.preflight import Finding, Report, disk, shared_memory
+from resnet_backbone.engine import room
+from resnet_backbone.engine.preflight import Finding
 from resnet_backbone.engine.step import TrainStep
 from resnet_backbone.weights.files import read_weights
 
@@ -211,7 +212,7 @@ def test_a_folder_that_is_a_file(tmp_path, data):
     (tmp_path / "run").write_text("")
     sentence = "run is a file and no folder; choose another folder: --output DIR"
     for folder in (tmp_path / "run", tmp_path / "run" / "below"):
-        assert disk(folder, 0).level == "error" and sentence in disk(folder, 0).text
+        assert room.disk(folder, 0).level == "error" and sentence in room.disk(folder, 0).text
     code, lines = looked_at(options(tmp_path, data))
     assert code == 1 and sentence in found(lines, "error")[0]
     with pytest.raises(ValueError, match=sentence):
@@ -219,32 +220,17 @@ def test_a_folder_that_is_a_file(tmp_path, data):
 
 
 def test_room(tmp_path, data, monkeypatch):
-    assert disk(tmp_path / "not" / "yet", 10**3).level == "ok"
-    assert disk(tmp_path, 10**18).level == "error"
-    assert shared_memory(0) is None
-    assert shared_memory(10, free=11).level == "ok"
-    assert "--shm-size" in shared_memory(10, free=9).text and shared_memory(10, free=9).level == "error"
     # 64 MB, docker's default, for 4 workers with two batches of 16 images of 800 x 1333 each.
     cfg = default_config()
     needed = []
-    monkeypatch.setattr(room, "shared_memory", lambda bytes_: needed.append(bytes_))
-    room.room_findings(cfg, nn.Linear(1, 1), tmp_path, machines=1)
-    room.room_findings(cfg, nn.Linear(1, 1), tmp_path, machines=2)
+    monkeypatch.setattr(room, "shared_memory", lambda bytes_, key: needed.append(bytes_))
+    room_findings(cfg, nn.Linear(1, 1), tmp_path, machines=1)
+    room_findings(cfg, nn.Linear(1, 1), tmp_path, machines=2)
     assert needed == [4 * 2 * 16 * 3 * 800 * 1333, 4 * 2 * 8 * 3 * 800 * 1333]
-    monkeypatch.setattr(room, "shared_memory", lambda bytes_: Finding("error", "too little; set NUM_WORKERS 0"))
-    with pytest.raises(ValueError, match="too little"):
+    monkeypatch.setattr(room, "shared_memory", lambda bytes_, key: Finding("error", f"too little; set {key} 0"))
+    with pytest.raises(ValueError, match="too little; set DATALOADER.NUM_WORKERS 0"):
         run(options(tmp_path, data))
     assert not (tmp_path / "run" / "last.pth").exists()
-
-
-def test_report():
-    lines = []
-    report = Report(lines.append)
-    report.add(Finding("ok", "a"), Finding("warning", "b"))
-    assert report.exit_code == 0 and report.verdict() == "Training can start; 1 to think about."
-    report.add(Finding("error", "c"))
-    assert report.exit_code == 1 and report.verdict() == "Training should not start: 1 error, 1 to think about."
-    assert lines == ["  ok       a", "  warning  b", "  error    c"]
 
 
 def test_the_tool(tmp_path, data, monkeypatch, capsys):

@@ -11,14 +11,14 @@ from datetime import timedelta
 import pytest
 import torch
 from detectron2.modeling import GeneralizedRCNN
-from detectron2.utils import comm
 from made_data import TINY, write_config, write_rectangles
 from test_two_processes import free_port
 from torch import multiprocessing
 
-from resnet_backbone.detection.training import launch
+from resnet_backbone.detection.training.launch import job
 from resnet_backbone.detection.training.settle import RunOptions
 from resnet_backbone.engine import processes
+from resnet_backbone.engine.launch import bound
 from resnet_backbone.engine.processes import Place
 
 
@@ -26,7 +26,7 @@ def spoiled(rank: int, port: int, options: RunOptions, what: str) -> None:
     """A process whose third batch is written down, and in the second process spoiled."""
     torch.set_num_threads(1)
     place = Place(rank, 2, rank, 2, 0, "localhost", port, "Slurm")
-    comm._LOCAL_PROCESS_GROUP = processes.join(place, "gloo", timedelta(seconds=60))
+    processes.join(place, "gloo", timedelta(seconds=60))
     forward, calls = GeneralizedRCNN.forward, itertools.count()
 
     def other(self, inputs):
@@ -41,7 +41,7 @@ def spoiled(rank: int, port: int, options: RunOptions, what: str) -> None:
 
     GeneralizedRCNN.forward = other
     sys.stderr = (options.output.parent / f"said{rank}").open("w")
-    sys.exit(launch._bound(options, "localhost"))
+    sys.exit(bound(job(options), "localhost"))
 
 
 @pytest.mark.parametrize("what", ["loss", "gradients"])

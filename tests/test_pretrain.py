@@ -7,6 +7,7 @@ import runpy
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from resnet_backbone.classification import train as train_module
 from resnet_backbone.classification.batch_norm import recompute_statistics
+from resnet_backbone.classification.batches import evaluation_batches, training_batches
 from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.data import augment, find_splits, load
 from resnet_backbone.classification.evaluate import evaluate
-from resnet_backbone.classification.train import learning_rate, pretrain
+from resnet_backbone.classification.folders import find_splits
+from resnet_backbone.classification.loop import Loop
+from resnet_backbone.classification.splits import open_data
+from resnet_backbone.classification.train import pretrain
 from resnet_backbone.engine.yaml_config import read_config
 from resnet_backbone.models.build import build_network
 from resnet_backbone.weights.files import read_weights
@@ -29,8 +32,9 @@ from resnet_backbone.weights.load import load_weights
 ROOT = Path(__file__).parents[1]
 TOOL = ROOT / "tools" / "pretrain_imagenet.py"
 RECIPES = sorted((ROOT / "configs" / "imagenet").glob("*.yaml"))
+CPU = torch.device("cpu")
 SMALL = TrainConfig(
-    network="resnet18", stem_out_channels=8, res2_out_channels=8, epochs=3, batch_size=8, rate_per_256=1.0,
+    network="resnet18", stem_out_channels=8, res2_out_channels=8, epochs=3.0, batch_size=8, rate_per_256=1.0,
     scale=(0.5, 1.0), size=32, test_size=32, test_resize=36, exact_norm_images=32, workers=0, device="cpu",
 )  # fmt: skip
 
@@ -68,10 +72,12 @@ def test_config_mistakes_are_named(tmp_path):
 
     good = "network: resnet18\nepochs: 2\n"
     assert "did you mean 'batch_size'" in error(good + "batchsize: 3\n")
-    assert "key 'epochs' is missing" in error("network: resnet18\n")
+    assert "neither is given" in error("network: resnet18\n")
+    assert "both is given" in error(good + "iterations: 3\n")
+    assert "key 'network' is missing" in error("epochs: 3\n")
     assert "momentum is 'high', but it must be a number" in error(good + "momentum: high\n")
     assert "batch_size is 2.5, but it must be a whole number" in error(good + "batch_size: 2.5\n")
-    assert "one of cosine, steps" in error(good + "schedule: linear\n")
+    assert "one of cosine, steps, plateau, constant" in error(good + "schedule: linear\n")
     assert "must have 2 entries" in error(good + "scale: [0.1]\n")
     assert "'epochs' has no value" in error(good, "epochs")
     assert "command line: unknown key 'epoch'" in error(good, "epoch", "3")
@@ -86,42 +92,24 @@ def test_config_mistakes_are_named(tmp_path):
         read_config(TrainConfig, tmp_path / "none.yaml")
 
 
-def test_the_rate_follows_its_schedule():
-    config = TrainConfig(network="resnet18", epochs=10, batch_size=512, rate_per_256=0.1, warmup_epochs=2)
-    assert config.rate == pytest.approx(0.2)
-    assert learning_rate(config, 0.5) == pytest.approx(0.05)
-    assert learning_rate(config, 2) == pytest.approx(0.2)
-    assert learning_rate(config, 6) == pytest.approx(0.1)
-    assert learning_rate(config, 10) == pytest.approx(0)
-    steps = replace(config, schedule="steps", steps=(4, 8), warmup_epochs=0)
-    assert [learning_rate(steps, e) for e in (0, 3.9, 4, 8)] == pytest.approx([0.2, 0.2, 0.02, 0.002])
+def test_batches_depend_on_seed_and_iteration_alone(folders):
+    train = open_data(str(folders)).train
+
+    def images(config, start, count):
+        return [batch.images for batch in islice(training_batches(train, config, start, CPU), count)]
+
+    whole = images(SMALL, 0, 9)  # more than two epochs of four
+    assert all(map(torch.equal, whole[5:], images(SMALL, 5, 4)))
+    assert all(map(torch.equal, whole, images(replace(SMALL, workers=2), 0, 9)))
+    assert all(map(torch.equal, whole, images(replace(SMALL, cache=True), 0, 9)))
+    assert not torch.equal(whole[0], images(replace(SMALL, seed=1), 0, 1)[0])
+    seen = [i for batch in islice(training_batches(train, SMALL, 0, CPU), 4) for i in batch.indices.tolist()]
+    assert sorted(seen) == list(range(32))
 
 
-def test_the_papers_view_is_resize_then_crop():
-    config = TrainConfig(
-        network="resnet18", epochs=1, augmentation="shorter_side", shorter_sides=(64, 64), size=64, flip=False
-    )
-    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    assert np.array_equal(augment(pixels, config, np.random.default_rng(1)), pixels)
-    config = replace(config, shorter_sides=(80, 80))
-    # A ramp along x shows where the crop lies and how much it was scaled.
-    ramp = np.repeat(np.arange(0, 160, 2, dtype=np.uint8)[None, :, None], 40, axis=0).repeat(3, axis=2)
-    view = augment(ramp, config, np.random.default_rng(1)).astype(float)
-    assert np.diff(view[30, 5:-5, 0]).mean() == pytest.approx(2 * 40 / 80, abs=0.05)
-
-
-def test_views_depend_on_seed_epoch_and_index_alone(folders):
-    train, val = find_splits(folders)
-    one = [b[0] for b in load(train, SMALL, 0, {})]
-    with_workers = [b[0] for b in load(train, replace(SMALL, workers=2), 0, {})]
-    assert all(torch.equal(a, b) for a, b in zip(one, with_workers, strict=True))
-    assert not torch.equal(one[0], next(load(train, SMALL, 1, {}))[0])
-    cached = replace(SMALL, cache=True)
-    cache = {}
-    for _ in range(2):
-        assert all(torch.equal(a, b[0]) for a, b in zip(one, load(train, cached, 0, cache), strict=True))
-    assert len(cache) == len(train)
-    labels = torch.cat([b[1] for b in load(val, SMALL, None, {})])
+def test_every_validation_image_is_tested_once(folders):
+    val = open_data(str(folders)).val
+    labels = torch.cat([batch.labels for batch in evaluation_batches(val, SMALL)])
     assert labels.tolist() == list(val.labels)
 
 
@@ -164,27 +152,33 @@ def test_a_run_learns_and_its_weights_load_with_their_record(folders, tmp_path, 
     assert report.matched == report.total
     assert torch.equal(backbone.state_dict()["res5.1.conv2.weight"], file.state["res5.1.conv2.weight"])
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == [1, 2, 3, 3] and lines[-1]["final"]
-    assert read_config(TrainConfig, tmp_path / "run/config.yaml") == SMALL
+    tests = {line["iteration"]: line["val/top1"] for line in lines if "val/top1" in line}
+    assert list(tests) == [4, 8, 12] and tests[12] == pytest.approx(outcome.accuracy.top1_percent, abs=1e-4)
+    assert [line["iteration"] for line in lines if "error" in line] == [12]
+    assert read_config(TrainConfig, tmp_path / "run/config.yaml") == replace(SMALL, data=str(folders))
     assert "left" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="holds a run: go on with --resume"):
+        pretrain(SMALL, folders, tmp_path / "run")
 
 
 def test_a_resumed_run_ends_as_the_whole_one(folders, tmp_path, monkeypatch):
-    config = replace(SMALL, epochs=2, batch_sides=(24, 32), zero_init_last_norm=True)
+    config = replace(SMALL, epochs=2.0, batch_sides=(24, 32), zero_init_last_norm=True, save_every=0.5, ema=0.9)
     whole = pretrain(config, folders, tmp_path / "whole")
-    epoch = train_module._Run.train_epoch
+    step = Loop._step
 
-    def broken(self, number):
-        if number == 1:
+    def broken(self, *arguments):
+        if self.iteration == 5:
             raise KeyboardInterrupt
-        epoch(self, number)
+        return step(self, *arguments)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train_module._Run, "train_epoch", broken)
+        patch.setattr(Loop, "_step", broken)
         pretrain(config, folders, tmp_path / "parts")
-    torch.load(tmp_path / "parts/last.pth", weights_only=True)
-    with pytest.raises(ValueError, match="started with epochs 2, now it is 3"):
-        pretrain(replace(config, epochs=3), folders, tmp_path / "parts", resume=True)
+    assert torch.load(tmp_path / "parts/last.pth", weights_only=True)["iteration"] == 4
+    with pytest.raises(ValueError, match="begun with epochs 2.0, now it is 3.0"):
+        pretrain(replace(config, epochs=3.0), folders, tmp_path / "parts", resume=True)
+    with pytest.raises(ValueError, match="a checkpoint of resnet18, not of resnet34"):
+        pretrain(replace(config, network="resnet34"), folders, tmp_path / "parts", resume=True)
     parts = pretrain(config, folders, tmp_path / "parts", resume=True)
     first, second = (read_weights(o.weights).state for o in (whole, parts))
     assert all(torch.equal(first[key], second[key]) for key in first)
@@ -195,8 +189,8 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(folders, tmp_path, monkeyp
     save, calls = torch.save, []
 
     def full(state, file):
-        calls.append(state["epoch"])
-        if len(calls) == 2:
+        calls.append(state["iteration"])
+        if len(calls) == 3:
             file.write(b"half")
             raise OSError(28, "No space left on device")
         save(state, file)
@@ -204,7 +198,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(folders, tmp_path, monkeyp
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="No space left"):
         pretrain(config, folders, tmp_path / "run")
-    assert torch.load(tmp_path / "run/last.pth", weights_only=True)["epoch"] == 1
+    assert torch.load(tmp_path / "run/last.pth", weights_only=True)["iteration"] == 4
     assert not list((tmp_path / "run").glob("*.part")) and not list((tmp_path / "run").glob(".*"))
 
 
@@ -214,6 +208,28 @@ def test_an_unreadable_image_is_named(folders, tmp_path, workers):
     bad.write_bytes(bad.read_bytes()[:60])
     with pytest.raises(ValueError, match=r"^\S*3\.png: .*(remove|convert)"):
         pretrain(replace(SMALL, workers=workers), folders, tmp_path / "run")
+    (tmp_path / "run/last.pth").unlink(missing_ok=True)
+    allowed = replace(SMALL, workers=workers, epochs=1, broken_images=1)
+    pretrain(allowed, folders, tmp_path / "run")
+    assert (tmp_path / "run/broken_images.txt").read_text() == f"{bad}\n"
+    other = folders / "train/across/2.png"
+    other.write_bytes(b"no image")
+    with pytest.raises(ValueError, match="more than 1 images cannot be read"):
+        pretrain(allowed, folders, tmp_path / "run2")
+
+
+def test_held_out_images_are_not_trained_on_and_choose_the_best(folders, tmp_path):
+    config = replace(SMALL, holdout=8, epochs=4)
+    data = open_data(str(folders), holdout=8, seed=config.seed)
+    names = {data.train.name(i) for i in range(len(data.train))}, {data.holdout.name(i) for i in range(8)}
+    assert len(names[0]) == 24 and len(names[1]) == 8 and not names[0] & names[1]
+    assert np.bincount(data.holdout.labels).tolist() == [4, 4]
+    pretrain(config, folders, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    best = max(line["holdout/top1"] for line in lines if "holdout/top1" in line)
+    assert f"best holdout/top1, {best:.2f}" in read_weights(tmp_path / "run/model_best.safetensors").record.notes[-1]
+    with pytest.raises(ValueError, match="leave none of class"):
+        open_data(str(folders), holdout=32)
 
 
 def test_folders_that_cannot_be_used_are_named(folders, tmp_path):

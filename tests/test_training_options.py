@@ -17,7 +17,7 @@ from made_data import TINY, write_config, write_rectangles
 from made_runs import Scores, last_state
 from torch import nn
 
-from resnet_backbone.detection.training.batches import seed_of, training_batches, training_records
+from resnet_backbone.detection.training.batches import training_batches, training_records
 from resnet_backbone.detection.training.loop import Loop
 from resnet_backbone.detection.training.optimizer import make_optimizer
 from resnet_backbone.detection.training.options import metric_names
@@ -25,6 +25,7 @@ from resnet_backbone.detection.training.precise_bn import PURPOSE
 from resnet_backbone.detection.training.run import run
 from resnet_backbone.detection.training.settle import settle
 from resnet_backbone.detection.training.testing import flat
+from resnet_backbone.engine.seeds import seed_of
 from resnet_backbone.engine.step import TrainStep
 from resnet_backbone.weights.files import read_weights
 

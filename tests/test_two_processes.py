@@ -153,8 +153,8 @@ def test_a_task_of_slurm_that_is_killed_ends_the_other_with_the_reason(tmp_path)
     assert torch.load(tmp_path / "run" / "last.pth", weights_only=True)["iteration"] >= 2
 
 
-def test_detectron2s_launcher_ends_when_a_process_dies_in_evaluation(tmp_path):
-    """The launcher as it is, but with gloo on the CPU for nccl on GPUs, which it insists on."""
+def test_num_gpus_ends_when_a_process_dies_in_evaluation(tmp_path):
+    """With gloo on the CPU for nccl on GPUs, which it insists on."""
     write_split(tmp_path / "rectangles")
     command = watched(tmp_path, "--num-gpus", "2")
     more = {"WATCH_GPUS": "2", "WATCH_DIE": "1 evaluation"}
@@ -165,7 +165,7 @@ def test_detectron2s_launcher_ends_when_a_process_dies_in_evaluation(tmp_path):
     losses = lines_of(tmp_path, "losses")
     assert [len(rank) for rank in losses] == [4, 4] and losses[0] != losses[1], "both trained, on other images"
     assert code == 1, said
-    # From the launcher or from the other process, whichever learns of it first.
+    # From the parent or from the other process, whichever learns of it first.
     assert "error: process 1 of 2" in said and "Traceback" not in said
 
 

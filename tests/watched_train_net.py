@@ -3,7 +3,7 @@
 WATCH_FOLDER: gets losses<rank>.jsonl, a line a step, and seen<rank>.jsonl, a line an evaluated batch.
 WATCH_DIE: "<rank> training" or "<rank> evaluation": that process kills itself there, once; in training after three
     iterations, which are saved.
-WATCH_GPUS: Detectron2's launcher finds so many GPUs, which are the CPU, and takes gloo for nccl.
+WATCH_GPUS: --num-gpus finds so many GPUs, which are the CPU, and takes gloo for nccl.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from detectron2.utils import comm
 from torch import distributed
 
 from resnet_backbone.detection.evaluator import DetectionEvaluator
-from resnet_backbone.detection.training import loop, testing
+from resnet_backbone.detection.training import launch, loop, testing
 
 FOLDER = Path(os.environ["WATCH_FOLDER"])
 
@@ -69,14 +69,19 @@ def watch() -> None:
 
 
 def pretend_gpus(count: int) -> None:
-    """What Detectron2's launcher asks of CUDA and nccl, as far as a CPU can give it."""
+    """What --num-gpus asks of CUDA and nccl, as far as a CPU can give it."""
     join = distributed.init_process_group
     distributed.init_process_group = lambda backend, **more: join("gloo", **more)
-    torch.cuda.is_available, torch.cuda.device_count = lambda: True, lambda: count
-    torch.cuda.set_device = lambda device: None
+    torch.cuda.device_count, torch.cuda.set_device = lambda: count, lambda device: None
+    launch._uses_gpu = on_gpu
 
 
-# In the processes that Detectron2's launcher starts, this file is imported as "__mp_main__".
+def on_gpu(options):
+    """Whatever MODEL.DEVICE says, which is cpu."""
+    return True
+
+
+# In the processes that --num-gpus starts, this file is imported as "__mp_main__".
 torch.set_num_threads(1)
 watch()
 if "WATCH_GPUS" in os.environ:

@@ -1,49 +1,66 @@
-"""Trains a classifier of the paper's family on class folders, and leaves weights that a detector loads as they are."""
+"""Trains a classifier of the paper's family, on ImageNet, CIFAR or class folders of yours, and leaves weights that a
+detector loads as they are."""
 
 import argparse
+import json
 import sys
+from datetime import timedelta
 from pathlib import Path
 
-from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.train import pretrain
-from resnet_backbone.engine.guard import guarded
-from resnet_backbone.engine.yaml_config import read_config
-
 EXAMPLES = """examples:
-  python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data imagenet --output runs/R50
-  python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data imagenet --output runs/R50 --resume
-  python tools/pretrain_imagenet.py --config configs/imagenet/R18.yaml --data imagenette epochs 20 batch_size 64
+  python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data imagenet --num-gpus 8
+  torchrun --nproc-per-node 8 tools/pretrain_imagenet.py --config configs/imagenet/R101.yaml --data imagenet
+  python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data imagenet --resume
+  python tools/pretrain_imagenet.py --config configs/cifar/resnet20.yaml --data cifar-10-binary.tar.gz --seed 1
+  python tools/pretrain_imagenet.py --config configs/imagenet/R18.yaml --data my_photos epochs 20 batch_size 64
+  python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data synthetic iterations 100 epochs null
 
-DATA has the folders train/<class>/*.jpg and val/<class>/*.jpg. KEY VALUE pairs win over the config file;
-every key is explained in resnet_backbone/classification/config.py.
-Then train a detector from the weights: python tools/train_net.py --config ... MODEL.WEIGHTS runs/R50/model.safetensors
+DATA are class folders (train/<class>/*.jpg and val/<class>/*.jpg), CIFAR-10 or -100 in its official files, or
+synthetic. KEY VALUE pairs win over the config file; every key is explained in
+resnet_backbone/classification/config.py. Then train a detector from the weights:
+  python tools/train_net.py --config configs/faster_rcnn_R50_coco.yaml MODEL.WEIGHTS runs/imagenet/R50/model.safetensors
 """
 
 
-def main() -> int:
-    """Returns 0, or 1 after one sentence on what is wrong."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", "--config-file", required=True, type=Path, metavar="FILE", help="a recipe")
-    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="class folders")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: runs/imagenet/<name of the config>")
-    parser.add_argument("--resume", action="store_true", help="go on after the last whole epoch")
-    parser.add_argument("--seed", type=int, help="instead of the config's")
-    parser.add_argument("options", nargs="*", metavar="KEY VALUE", help="keys of the config with other values")
-    arguments = parser.parse_args()
-    options = arguments.options + ([] if arguments.seed is None else ["seed", str(arguments.seed)])
-    output = arguments.output or Path("runs/imagenet") / arguments.config.stem
-    return guarded(
-        lambda: _pretrain(arguments.config, options, arguments.data, output, arguments.resume),
-        memory_remedy="a smaller batch_size (the rate follows)",
-    )
+    made.add_argument("--config", "--config-file", required=True, type=Path, metavar="FILE", help="a recipe")
+    made.add_argument("--data", metavar="PATH", help="class folders, CIFAR or synthetic; default: the config's")
+    made.add_argument("--output", type=Path, metavar="DIR", help="default: runs/imagenet/<name of the config>")
+    made.add_argument("--resume", action="store_true", help="go on exactly where the run in the folder stopped")
+    made.add_argument("--overwrite", action="store_true", help="begin anew though the folder holds a run")
+    made.add_argument("--smoke", action="store_true", help="the recipe shrunk to about a minute on a CPU")
+    made.add_argument("--seed", type=int, help="instead of the config's")
+    made.add_argument("--holdout", type=int, metavar="N", help="choose by N training images that are left out")
+    made.add_argument("--num-gpus", type=int, default=1, metavar="N", help="GPUs of this machine (default: 1)")
+    made.add_argument("--num-machines", type=int, default=1, metavar="N")
+    made.add_argument("--machine-rank", type=int, default=0, metavar="I", help="0 .. N-1, another on each machine")
+    made.add_argument("--dist-url", default="auto", metavar="URL", help="tcp://HOST:PORT of machine 0; auto on one")
+    made.add_argument("--dist-timeout", type=float, default=30, metavar="MIN", help="one exchange's (default: 30)")
+    made.add_argument("options", nargs="*", metavar="KEY VALUE", help="keys of the config with other values")
+    return made
 
 
-def _pretrain(config: Path, options: list[str], data: Path, output: Path, resume: bool) -> int:
-    outcome = pretrain(read_config(TrainConfig, config, options), data, output, resume=resume)
-    print(f"next: python tools/train_net.py --config configs/... MODEL.WEIGHTS {outcome.weights}")
-    return 0
+def main() -> int:
+    """Returns 0, 1 after one sentence on what is wrong, or 130 when stopped by Ctrl-C or SIGTERM."""
+    arguments = parser().parse_intermixed_args()
+    from resnet_backbone.classification.launch import RunOptions, start
+    from resnet_backbone.engine.asked import Asked
+
+    flags = {key: getattr(arguments, key) for key in ("data", "seed", "holdout")}
+    overrides = [word for key, value in flags.items() if value is not None for word in (key, json.dumps(value))]
+    options = RunOptions(
+        config=arguments.config, overrides=(*arguments.options, *overrides), output=arguments.output,
+        resume=arguments.resume, overwrite=arguments.overwrite, smoke=arguments.smoke,
+    )  # fmt: skip
+    asked = Asked(
+        arguments.num_gpus, arguments.num_machines, arguments.machine_rank, arguments.dist_url,
+        timedelta(minutes=arguments.dist_timeout),
+    )  # fmt: skip
+    return start(options, asked)
 
 
 if __name__ == "__main__":

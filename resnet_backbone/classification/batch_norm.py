@@ -15,7 +15,7 @@ def recompute_statistics(network: nn.Module, batches: Iterable[torch.Tensor]) ->
     Args:
         batches: normalised images; all batches should be of the same size, since each counts the same.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in network.modules() if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm))]
     momenta = [norm.momentum for norm in norms]
     training = network.training
     for norm in norms:

@@ -3,54 +3,62 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-
-import torch
-from torch import nn
+from typing import Any
 
 from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.engine.checkpoint import Part, fill, read_state, save_state
+from resnet_backbone.engine import checkpoint as engine
+from resnet_backbone.engine.checkpoint import Part
 
 # These may differ between the run and its continuation without changing what is learnt.
-_FREE = {"workers", "cache", "device"}
+FREE = {"workers", "cache", "device", "data", "test_every", "save_every", "keep", "compile", "reader"}
+REMEDY = "start anew with --overwrite"
 
 
-def save_checkpoint(
+def save_state(
     path: Path,
-    network: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    epoch: int,
+    parts: Mapping[str, Part],
+    iteration: int,
     config: TrainConfig,
     classes: tuple[str, ...],
+    tested: int,
+    processes: int,
 ) -> None:
-    """Writes the state after `epoch` whole epochs.
+    """Writes the state after `iteration` whole iterations.
 
     Raises:
         OSError: the disk is full; an older file stays.
     """
-    parts: dict[str, Part] = {"model": network, "optimizer": optimiser}
-    save_state(path, parts, epoch=epoch, config=dataclasses.asdict(config), classes=list(classes))
+    facts = {"iteration": iteration, "tested": tested, "classes": list(classes), "processes": processes}
+    engine.save_state(path, parts, config=dataclasses.asdict(config), **facts)
 
 
-def load_checkpoint(
-    path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, config: TrainConfig, classes: tuple[str, ...]
-) -> int:
-    """Fills network and optimiser; returns the number of epochs that were done.
+def read_run(path: Path, config: TrainConfig, classes: tuple[str, ...], processes: int) -> dict[str, Any]:
+    """The state that a run with `config` goes on from.
 
     Raises:
-        ValueError: not such a file, or one of another configuration or other classes.
+        ValueError: not such a file, or one of another recipe, other classes, or another cut of the batch.
     """
-    state = read_state(path, ("epoch", "config", "classes"), "start without --resume")
-    before = state["config"]
-    now = dataclasses.asdict(config)
-    changed = [key for key in now if key not in _FREE and before.get(key) != now[key]]
-    if changed:
-        key = changed[0]
-        raise ValueError(
-            f"{path}: the run was started with {key} {before.get(key)!r}, now it is {now[key]!r}; a run cannot "
-            "be changed half-way: give the old value, or start without --resume"
-        )
+    state = engine.read_state(path, ("iteration", "config", "classes"), REMEDY)
+    before, now = state["config"], dataclasses.asdict(config)
+    if before.get("network") != config.network:
+        raise ValueError(f"{path}: a checkpoint of {before.get('network')}, not of {config.network}; {REMEDY}")
+    for key in now:
+        if key not in FREE and before.get(key) != now[key] and key != "accumulate":
+            raise ValueError(
+                f"{path}: the run was begun with {key} {before.get(key)!r}, now it is {now[key]!r}; a run cannot be "
+                f"changed half-way: give the old value, or {REMEDY}"
+            )
     if tuple(state["classes"]) != classes:
-        raise ValueError(f"{path}: the run was started with other class folders; start without --resume")
-    fill({"model": network, "optimizer": optimiser}, state)
-    return int(state["epoch"])
+        raise ValueError(
+            f"{path}: the run was begun with {len(state['classes'])} classes, the data have {len(classes)}, or others; "
+            f"{REMEDY}"
+        )
+    parts = int(before.get("accumulate", 1)) * int(state.get("processes", 1))
+    if parts != config.accumulate * processes:
+        raise ValueError(
+            f"{path}: the batch was cut into {parts} parts, now into {config.accumulate * processes} (processes times "
+            f"accumulate), which batch norm would notice; keep the product, or {REMEDY}"
+        )
+    return state

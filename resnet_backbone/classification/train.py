@@ -1,35 +1,41 @@
-"""The pretraining loop: one process, SGD, a checkpoint after every epoch, and weights with their record at the end."""
+"""One pretraining run: from a recipe and data to weights with their record, which a detector loads as they are."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
-import math
+import logging
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
 from torch import nn
-from torch.nn import functional as F
 
-from resnet_backbone.classification.batch_norm import recompute_statistics
-from resnet_backbone.classification.checkpoint import load_checkpoint, save_checkpoint
+from resnet_backbone.classification.batches import evaluation_batches, mean_image
+from resnet_backbone.classification.classifier import Inputs, build_classifier
 from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.data import Batch, Pixels, find_splits, load
 from resnet_backbone.classification.evaluate import Accuracy, evaluate
-from resnet_backbone.engine.atomic import write_atomically
+from resnet_backbone.classification.final import exact_norms, write_final
+from resnet_backbone.classification.loop import Loop
+from resnet_backbone.classification.splits import Data, Split, open_data
+from resnet_backbone.engine import group
+from resnet_backbone.engine.atomic import remove_unfinished, write_atomically
+from resnet_backbone.engine.best import Best
 from resnet_backbone.engine.device import find_device
-from resnet_backbone.engine.jsonlog import JsonLines
-from resnet_backbone.engine.progress import Progress, duration
-from resnet_backbone.models.build import build_network
+from resnet_backbone.engine.journal import Journal
+from resnet_backbone.engine.logs import set_up_logs
+from resnet_backbone.engine.loop import LAST
+from resnet_backbone.engine.progress import duration
 from resnet_backbone.models.network import Network
-from resnet_backbone.weights.files import write_weights
-from resnet_backbone.weights.record import WeightRecord
+
+logger = logging.getLogger(__name__)
+
+FINAL = "model.safetensors"
+BEST = "model_best.safetensors"
 
 
 @dataclass(frozen=True)
@@ -41,196 +47,132 @@ class Outcome:
     seconds: float
 
 
-def pretrain(config: TrainConfig, data: str | Path, output: str | Path, *, resume: bool = False) -> Outcome:
-    """Trains on `data` (class folders) and writes into `output`.
+def pretrain(
+    config: TrainConfig,
+    data: str | Path,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    choose: Callable[[Data], Data] = lambda data: data,
+) -> Outcome:
+    """Trains on `data` and writes into `output`.
 
-    There will be: `config.yaml` (every key), `metrics.jsonl`, `last.pth` (to resume from) and
-    `model.safetensors`, the weights with their record, which a detector loads as they are.
+    There will be: `config.yaml` (every key), `log.txt`, `metrics.jsonl` and TensorBoard's files, `last.pth` (to resume
+    from), and `model.safetensors`, the weights with their record, which a detector loads as they are; with images
+    held out `model_best.safetensors` too.
+
+    Args:
+        data: class folders, CIFAR in one of its layouts, or "synthetic".
+        resume: go on exactly where the run in `output` stopped, if there is one.
+        overwrite: begin anew though `output` holds a run.
+        choose: which of the data are used.
 
     Raises:
         ValueError: the data or the configuration cannot be used, or a checkpoint does not belong to it.
+        Stopped: after Ctrl-C or SIGTERM, with the state saved.
         OSError: nothing can be written.
     """
-    run = _Run(config, Path(data), Path(output))
-    run.start(resume)
-    for epoch in range(run.epoch, run.epochs):
-        run.train_epoch(epoch)
-    return run.finish()
+    began, output = time.monotonic(), Path(output)
+    config = dataclasses.replace(config, data=str(data))
+    _open_folder(output, resume, overwrite)
+    device = find_device(config.device)
+    opened = choose(open_data(config.data, holdout=config.holdout, seed=config.seed))
+    network = _network(config, opened, device)
+    loop = Loop(config, opened, network, output, device, lambda model, best: _keep(model, best, config, opened, output))
+    if resume:
+        loop.resume()
+    _describe(config, opened, loop, output)
+
+    def test(model: nn.Module) -> dict[str, float]:
+        return {key: value for name, split in _tested(opened) for key, value in _numbers(name, model, split).items()}
+
+    def _numbers(name: str, model: nn.Module, split: Split) -> dict[str, float]:
+        accuracy = measure(model, split, config, loop.inputs, device)
+        logger.info("iteration %d/%d: %s: %s", loop.iteration, loop.total, name, accuracy)
+        return accuracy.numbers(name)
+
+    loop.run(test)
+    return _finish(config, opened, loop, began)
 
 
-def build_classifier(config: TrainConfig, num_classes: int) -> Network:
-    """The network of a recipe with fresh weights."""
-    return build_network(
-        config.network,
-        num_classes=num_classes,
-        stem_out_channels=config.stem_out_channels,
-        res2_out_channels=config.res2_out_channels,
-        stride_in_1x1=config.stride_in_1x1,
-        shortcut=config.shortcut,
-        norm_eps=config.norm_eps,
-        zero_init_last_norm=config.zero_init_last_norm,
-        drop_path=config.drop_path,
-    )
+def measure(model: nn.Module, split: Split, config: TrainConfig, inputs: Inputs, device: torch.device) -> Accuracy:
+    """Counts right answers on every image of a split exactly once, over all processes."""
+    return evaluate(model, ((b.images, b.labels) for b in evaluation_batches(split, config)), inputs, device)
 
 
-def learning_rate(config: TrainConfig, epoch: float) -> float:
-    """The rate at a point of the schedule, in epochs (1.5: half-way through the second)."""
-    if epoch < config.warmup_epochs:
-        return config.rate * epoch / config.warmup_epochs
-    if config.schedule == "steps":
-        return config.rate * 0.1 ** sum(epoch >= step for step in config.steps)
-    done = (epoch - config.warmup_epochs) / (config.epochs - config.warmup_epochs)
-    return config.rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+def _tested(data: Data) -> list[tuple[str, Split]]:
+    return [("val", data.val)] + ([("holdout", data.holdout)] if data.holdout is not None else [])
 
 
-class _Run:
-    """One run: what the steps share."""
+def _network(config: TrainConfig, data: Data, device: torch.device) -> Network:
+    torch.manual_seed(config.seed)
+    torch.backends.cudnn.benchmark = not config.deterministic
+    torch.use_deterministic_algorithms(config.deterministic)
+    network = build_classifier(config, len(data.classes))
+    if config.mean_image:
+        network.get_buffer("mean_image").copy_(mean_image(data.train))
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    network.to(device, memory_format=layout)  # type: ignore[call-overload]
+    return network
 
-    def __init__(self, config: TrainConfig, data: Path, output: Path) -> None:
-        self.config, self.data, self.output = config, data, output
-        self.device = find_device(config.device)
-        self.train, self.val = find_splits(data)
-        torch.manual_seed(config.seed)
-        self.network = build_classifier(config, len(self.train.classes))
-        self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimiser = torch.optim.SGD(
-            _groups(self.network, config), lr=config.rate, momentum=config.momentum, nesterov=config.nesterov
+
+def _open_folder(output: Path, resume: bool, overwrite: bool) -> None:
+    held = [name for name in (LAST, FINAL) if (output / name).exists()]
+    if held and not (resume or overwrite):
+        raise ValueError(
+            f"{output} holds a run: go on with --resume, begin anew with --overwrite, or choose another --output"
         )
-        self.mean = torch.tensor(config.mean, device=self.device).view(1, 3, 1, 1)
-        self.std = torch.tensor(config.std, device=self.device).view(1, 3, 1, 1)
-        self.caches: tuple[dict[int, Pixels], dict[int, Pixels]] = ({}, {})
-        self.steps_an_epoch = max(len(self.train) // config.batch_size, 1)
-        self.epochs = math.ceil(config.epochs)
-        self.epoch = 0
-        self.began = time.monotonic()
-
-    def start(self, resume: bool) -> None:
-        """Opens the files, and goes on from the last checkpoint if asked to."""
-        config, last = self.config, self.output / "last.pth"
-        self.output.mkdir(parents=True, exist_ok=True)
-        if resume and last.exists():
-            self.epoch = load_checkpoint(last, self.network, self.optimiser, config, self.train.classes)
-        self.metrics = JsonLines(self.output / "metrics.jsonl", keep_until=self.epoch or None, key="epoch")
-        text = yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config))), sort_keys=False)
-        write_atomically(self.output / "config.yaml", lambda file: file.write(text.encode()))
-        total = self.epochs * self.steps_an_epoch
-        self.progress = Progress(total, "pretraining", done=self.epoch * self.steps_an_epoch)
-        parameters = sum(p.numel() for p in self.network.parameters())
-        self.progress.note(
-            f"{config.network}, {parameters:,} parameters, on {self.device}; {len(self.train):,} training and "
-            f"{len(self.val):,} validation images of {len(self.train.classes)} classes\n"
-            f"rate {config.rate:g} for batches of {config.batch_size} ({config.rate_per_256:g} per 256)"
-            + (f"; resumed after epoch {self.epoch}" if self.epoch else "")
-        )
-
-    def train_epoch(self, epoch: int) -> None:
-        """One pass, a checkpoint, a test, a line of metrics."""
-        config, losses = self.config, []
-        batches = load(self.train, config, epoch, self.caches[0])
-        sides = np.random.default_rng([config.seed, epoch, 1])
-        for step, (pixels, labels) in enumerate(self.progress.waiting(batches)):
-            rate = learning_rate(config, epoch + step / self.steps_an_epoch)
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
-            loss = self._step(self._shrunk(self.prepare(pixels), sides), labels)
-            losses.append(loss)
-            self.progress.step(epoch=f"{epoch + 1}", loss=loss, rate=rate)
-        self.epoch = epoch + 1
-        save_checkpoint(self.output / "last.pth", self.network, self.optimiser, self.epoch, config, self.train.classes)
-        accuracy = self.test()
-        mean_loss = sum(losses) / len(losses)
-        self.metrics.write(
-            epoch=self.epoch,
-            loss=mean_loss,
-            rate=rate,
-            top1=accuracy.top1_percent,
-            top5=accuracy.top5_percent,
-            seconds=round(time.monotonic() - self.began, 1),
-        )
-        self.progress.note(f"epoch {self.epoch}/{self.epochs}: loss {mean_loss:.3f}, {accuracy}")
-
-    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> float:
-        logits = self.network(images)
-        loss = F.cross_entropy(logits, labels.to(self.device), label_smoothing=self.config.label_smoothing)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise ValueError(
-                f"the loss is {value} in epoch {self.epoch + 1}: lower rate_per_256 or lengthen warmup_epochs"
-            )
-        self.optimiser.zero_grad()
-        loss.backward()
-        self.optimiser.step()
-        return value
-
-    def prepare(self, pixels: torch.Tensor) -> torch.Tensor:
-        """uint8 images to the network's input."""
-        images = pixels.to(self.device, non_blocking=True).float()
-        return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-
-    def _shrunk(self, images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        """The batch at a side drawn from `batch_sides`."""
-        if not self.config.batch_sides:
-            return images
-        side = int(rng.choice(self.config.batch_sides))
-        if side == images.shape[-1]:
-            return images
-        return F.interpolate(images, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
-
-    def test(self) -> Accuracy:
-        """Right answers on the validation images."""
-        return evaluate(self.network, load(self.val, self.config, None, self.caches[1]), self.prepare, self.device)
-
-    def finish(self) -> Outcome:
-        """Exact statistics, a last test, the weights with their record."""
-        if self.config.exact_norm_images:
-            count = math.ceil(self.config.exact_norm_images / self.config.batch_size)
-            recompute_statistics(self.network, itertools.islice(self._views(), count))
-        accuracy = self.test()
-        weights = self.output / "model.safetensors"
-        write_weights(weights, self.network.state_dict(), self.record(accuracy))
-        seconds = time.monotonic() - self.began
-        self.metrics.write(
-            epoch=self.epoch,
-            final=True,
-            top1=accuracy.top1_percent,
-            top5=accuracy.top5_percent,
-            seconds=round(seconds, 1),
-        )
-        self.progress.note(f"{accuracy}, after {duration(seconds)}; weights with their record: {weights}")
-        return Outcome(weights, accuracy, seconds)
-
-    def _views(self) -> Iterator[torch.Tensor]:
-        """Training images as the network saw them, from a pass of its own."""
-        sides = np.random.default_rng([self.config.seed, self.epochs, 1])
-        batch: Batch
-        for batch in load(self.train, self.config, self.epochs, self.caches[0]):
-            yield self._shrunk(self.prepare(batch[0]), sides)
-
-    def record(self, accuracy: Accuracy) -> WeightRecord:
-        """What a detector must know of these weights."""
-        config = self.config
-        bottleneck = self.network.variant.block == "bottleneck"
-        return WeightRecord(
-            naming="resnet_backbone",
-            source=f"tools/pretrain_imagenet.py, seed {config.seed}",
-            variant=config.network,
-            stride_in_1x1=config.stride_in_1x1 if bottleneck else None,
-            channel_order="RGB",
-            mean=config.mean,
-            std=config.std,
-            eps=config.norm_eps,
-            input_size=config.test_size,
-            resize=config.test_resize,
-            top1=accuracy.top1_percent,
-            top5=accuracy.top5_percent,
-            shortcut=self.network.config.shortcut,
-            num_classes=len(self.train.classes),
-            notes=(f"accuracy measured on {accuracy.images} images of {self.data.name}/val",),
-        )
+    if group.is_main():
+        output.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            earlier = [output / name for name in (LAST, FINAL, BEST, "metrics.jsonl", "broken_images.txt")]
+            for old in (*earlier, *output.glob("last_*.pth")):
+                old.unlink(missing_ok=True)
+            shutil.rmtree(output / "tensorboard", ignore_errors=True)
+        for name in (LAST, FINAL, BEST):
+            remove_unfinished(output / name)
+    set_up_logs(output / "log.txt" if group.is_main() else None, quiet=not group.is_main())
 
 
-def _groups(network: nn.Module, config: TrainConfig) -> list[dict[str, object]]:
-    """Parameters with and without weight decay."""
-    weights = [p for p in network.parameters() if p.dim() > 1 or config.decay_norms]
-    others = [p for p in network.parameters() if p.dim() <= 1 and not config.decay_norms]
-    return [{"params": weights, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+def _describe(config: TrainConfig, data: Data, loop: Loop, output: Path) -> None:
+    if not group.is_main():
+        return
+    text = yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config))), sort_keys=False)
+    write_atomically(output / "config.yaml", lambda file: file.write(text.encode()))
+    held = f", {len(data.holdout):,} held out" if data.holdout is not None else ""
+    logger.info(
+        "%s, %s parameters, on %s; %s training images%s and %s validation images of %d classes; everything goes to %s",
+        config.network, f"{sum(p.numel() for p in loop.model.parameters()):,}", loop.device, f"{len(data.train):,}",
+        held, f"{len(data.val):,}", len(data.classes), output,
+    )  # fmt: skip
+    logger.info(
+        "%d iterations of %d images%s, %s; rate %g (%g per 256), %s; seed %d",
+        loop.total, config.batch_size, f" in {config.accumulate} parts" if config.accumulate > 1 else "",
+        config.precision, config.rate, config.rate_per_256, config.schedule, config.seed,
+    )  # fmt: skip
+
+
+def _keep(model: nn.Module, best: Best, config: TrainConfig, data: Data, output: Path) -> None:
+    note = f"best {best.metric}, {best.value:.2f}, after {best.iteration} iterations"
+    write_final(output / BEST, model, config, data, None, (note,))
+
+
+def _finish(config: TrainConfig, data: Data, loop: Loop, began: float) -> Outcome:
+    """Exact statistics, a last test, the weights with their record."""
+    output = loop.output
+    with loop.tested() as model:
+        if config.exact_norm_images:
+            exact_norms(model, config, data, loop.inputs, loop.device)
+        accuracies = {name: measure(model, split, config, loop.inputs, loop.device) for name, split in _tested(data)}
+        numbers: Mapping[str, float] = {k: v for name, one in accuracies.items() for k, v in one.numbers(name).items()}
+        loop.judge(model, numbers)
+        if group.is_main():
+            write_final(output / FINAL, model, config, data, accuracies["val"])
+    seconds = time.monotonic() - began
+    with Journal(output, loop.iteration, str(loop.device)) as journal:
+        journal.evaluated(loop.iteration, numbers)
+    for name, accuracy in accuracies.items():
+        logger.info("%s: %s, after %s", name, accuracy, duration(seconds))
+    logger.info("weights with their record: %s; curves: %s", output / FINAL, output / "metrics.jsonl")
+    return Outcome(output / FINAL, accuracies["val"], seconds)

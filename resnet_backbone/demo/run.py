@@ -61,7 +61,7 @@ def run_demo(configs: Path, output: Path, seed: int = 0) -> DemoResult:
     words = f"--data {shapes / 'crops'} --output {where[0]} --seed {seed}"
     _announce(2, f"tools/pretrain_imagenet.py --config {configs / PRETRAIN} {words}")
     recipe = read_config(TrainConfig, configs / PRETRAIN, ["seed", str(seed)])
-    weights = pretrain(recipe, shapes / "crops", where[0]).weights
+    weights = pretrain(recipe, shapes / "crops", where[0], overwrite=True).weights
     pretrained = time.monotonic()
     keys = ["DATA.ROOT", str(shapes), "MODEL.WEIGHTS", str(weights), "SEED", str(seed)]
     _announce(3, f"tools/train_net.py --config {configs / DETECT} --output {where[1]} {' '.join(keys)}")

@@ -22,7 +22,7 @@ file_logger = logging.getLogger("detectron2.training")
 class Journal:
     """Means over the iterations since the last line; one line of metrics.jsonl and TensorBoard's events each.
 
-    The first process keeps it: losses are means over all processes, times and what the model says its own.
+    The first process keeps it: losses are means over all processes, times and what is measured besides its own.
 
     Args:
         output: folder of the run.
@@ -54,11 +54,11 @@ class Journal:
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count, self._seconds, self._rate = self._count + 1, self._seconds + seconds, rate
 
-    def write(self, iteration: int, model_says: Mapping[str, tuple[float, int]], progress: Progress) -> None:
+    def write(self, iteration: int, measured: Mapping[str, float], progress: Progress) -> None:
         """A line for the iterations added since the last one; all processes have to call it.
 
         Args:
-            model_says: Detectron2's event storage: (value, iteration) by name.
+            measured: besides the losses.
         """
         everyone = group.gather(self._sums) if self._count else []
         if self._main and self._count:
@@ -66,7 +66,7 @@ class Journal:
             losses = {name: sum(sums[name] for sums in everyone) / shares for name in self._sums}
             values = {"loss": sum(losses.values()), **losses, "rate": self._rate}
             values |= {"seconds_per_iteration": self._seconds / self._count, "data_share": progress.data_share}
-            values |= {name: value for name, (value, _) in model_says.items() if "/" in name}
+            values |= measured
             if self._device.type == "cuda":
                 values["gpu_memory_mb"] = torch.cuda.max_memory_allocated(self._device) / 2**20
             self._put(iteration, values)

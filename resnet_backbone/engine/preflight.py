@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable
+import platform
+import resource
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
+import torch
+
+from resnet_backbone.engine.guard import MEMORY
+
 Level = Literal["ok", "note", "warning", "error"]
-SHARED_MEMORY = Path("/dev/shm")
-GIGABYTE = 1e9
 
 
 @dataclass(frozen=True)
@@ -56,36 +59,41 @@ class Report:
         return f"Training can start{f'; {warnings} to think about' if warnings else ''}."
 
 
-def disk(folder: Path, checkpoint: int) -> Finding:
-    """Room for the checkpoints of a run, in a folder that can be written to.
+@contextmanager
+def errors_into(report: Report) -> Iterator[None]:
+    """What a run would end with becomes a finding, and the next part is looked at.
 
-    Args:
-        folder: that they go to; need not be there yet.
-        checkpoint: bytes of one; while it is replaced there are two, and the final weights stand beside it.
+    Raises:
+        Exception: memory is full, which has a remedy of its own.
     """
-    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
-    if not there.is_dir():
-        return Finding("error", f"{there} is a file and no folder; choose another folder: --output DIR")
-    free = shutil.disk_usage(there).free
-    text = f"{free / GIGABYTE:.1f} GB free in {folder}, a checkpoint takes {checkpoint / GIGABYTE:.2f} GB"
-    if not os.access(there, os.W_OK):
-        return Finding("error", f"{there} cannot be written to; choose another folder: --output DIR")
-    if free < 3 * checkpoint:
-        return Finding("error", f"{text}, and three are needed at a time; make room or choose another --output DIR")
-    return Finding("ok", text)
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        report.add(Finding("error", str(error)))
+    except Exception as error:
+        if isinstance(error, MemoryError) or any(sign in str(error) for sign in MEMORY):
+            raise
+        said = (str(error).strip() or "no more is said").splitlines()[0]
+        report.add(Finding("error", f"{type(error).__name__}: {said}; a run would break off there"))
 
 
-def shared_memory(needed: int, *, free: int | None = None) -> Finding | None:
-    """Room for the batches that data loaders' workers hand over; None where that is no question.
+def versions(packages: Iterable[str]) -> Finding:
+    """Python's and the packages', which are installed."""
+    return Finding("ok", ", ".join([f"Python {platform.python_version()}", *map(_version, packages)]))
 
-    Args:
-        needed: bytes of all batches that wait at a time.
-        free: bytes; None looks at the machine.
-    """
-    if not needed or (free is None and not SHARED_MEMORY.is_dir()):
-        return None
-    free = shutil.disk_usage(SHARED_MEMORY).free if free is None else free
-    text = f"{free / GIGABYTE:.2f} GB of shared memory free, the data loader's workers need {needed / GIGABYTE:.2f} GB"
-    if free < needed:
-        return Finding("error", f"{text}; start the container with --shm-size=8g, or set DATALOADER.NUM_WORKERS 0")
-    return Finding("ok", text)
+
+def memory(device: str) -> str:
+    """The most that this process has used so far: of the GPU if `device` is one, else of the machine."""
+    if device.startswith("cuda"):
+        card = torch.cuda.get_device_properties(device)
+        used = torch.cuda.max_memory_allocated(device) / 2**30
+        return f"{used:.1f} of {card.total_memory / 2**30:.0f} GiB of GPU memory at most, on {card.name}"
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return f"{used:.1f} GiB of memory at most, on {device} with {torch.get_num_threads()} threads"
+
+
+def _version(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"{package} without version"

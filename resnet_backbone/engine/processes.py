@@ -14,6 +14,8 @@ from torch import distributed
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
+from resnet_backbone.engine import group
+
 COUNTS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 PATIENCE = timedelta(minutes=5)
 """How long the first processes wait for the last one at the start, at most."""
@@ -28,7 +30,7 @@ class Place:
         local_rank: 0 .. local_world - 1, among the processes of its machine.
         node: which machine, from 0.
         host: of rank 0, where all meet, at `port`.
-        starter: "torchrun" or "Slurm".
+        starter: "torchrun", "Slurm", or the flag "--num-gpus".
     """
 
     rank: int
@@ -144,8 +146,11 @@ def _number(environ: Mapping[str, str], name: str) -> int:
     return int(text)
 
 
-def gpu_of(place: Place, count: int) -> int:
+def gpu_of(place: Place, count: int, key: str = "device") -> int:
     """The index of this process's GPU among the `count` that it sees.
+
+    Args:
+        key: what the setting of the device is called, for the sentence.
 
     Raises:
         ValueError: there are fewer GPUs than processes.
@@ -155,13 +160,13 @@ def gpu_of(place: Place, count: int) -> int:
     if count < place.local_world:
         raise ValueError(
             f"{place.starter} started {place.local_world} processes here, but this machine has {count} CUDA GPUs; "
-            f"start {count}, or train on the CPU: MODEL.DEVICE cpu"
+            f"start {count}, or train on the CPU: {key} cpu"
         )
     return place.local_rank
 
 
 def join(place: Place, backend: str, timeout: timedelta) -> Any:
-    """Meets the other processes; torch.distributed is ready after it.
+    """Meets the other processes; torch.distributed and `group` are ready after it.
 
     Args:
         backend: "nccl", the process's GPU already chosen, or "gloo".
@@ -173,7 +178,8 @@ def join(place: Place, backend: str, timeout: timedelta) -> Any:
     Raises:
         ValueError: one or more did not come.
     """
-    where, wait = f"{place.host}:{place.port}", min(timeout, PATIENCE)
+    host = f"[{place.host}]" if ":" in place.host else place.host  # IPv6
+    where, wait = f"{host}:{place.port}", min(timeout, PATIENCE)
     # torchrun's agent may hold the meeting point itself, which torch sees from the environment.
     url = "env://" if place.starter == "torchrun" else f"tcp://{where}"
     try:
@@ -181,12 +187,19 @@ def join(place: Place, backend: str, timeout: timedelta) -> Any:
         store = agreed_store(store, place.rank, place.world, wait)
         store.set_timeout(timeout)
         distributed.init_process_group(backend, store=store, rank=place.rank, world_size=place.world, timeout=timeout)
-        return _local_group(place)
+        group.set_local(_local_group(place))
+        return group.local()
     except (RuntimeError, TimeoutError) as error:  # RuntimeError: what torch.distributed raises of all kinds
         raise ValueError(
             f"process {place.rank} of {place.world} did not meet the others at {where} within "
             f"{wait.total_seconds():g} s: were all started, and may they connect there? ({first_line(error)})"
         ) from None
+
+
+def part() -> None:
+    """The end of what `join` began."""
+    distributed.destroy_process_group()
+    group.set_local(None)
 
 
 def agreed_store(store: Store, rank: int, world: int, wait: timedelta) -> Store:

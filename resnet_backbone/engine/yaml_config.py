@@ -32,10 +32,19 @@ def read_config(kind: type[C], path: str | Path, overrides: Sequence[str] = ()) 
     if not isinstance(values, dict):
         raise ValueError(f"{path}: a config is a mapping of keys to values, not {type(values).__name__}")
     made = make_config(kind, values, str(path))
+    return with_values(made, overrides)
+
+
+def with_values(made: C, overrides: Sequence[str]) -> C:
+    """A config with KEY VALUE KEY VALUE ... in place of its own.
+
+    Raises:
+        ValueError: as `read_config`.
+    """
     if len(overrides) % 2:
         raise ValueError(f"KEY VALUE pairs: {overrides[-1]!r} has no value")
     given = {key: yaml.safe_load(text) for key, text in zip(overrides[::2], overrides[1::2], strict=True)}
-    return make_config(kind, {**dataclasses.asdict(made), **given}, "command line") if given else made  # type: ignore[call-overload]
+    return make_config(type(made), {**dataclasses.asdict(made), **given}, "command line") if given else made  # type: ignore[call-overload]
 
 
 def make_config(kind: type[C], values: dict[str, Any], where: str) -> C:

@@ -53,7 +53,7 @@ def network_config(
         groups, width_per_group: of the bottleneck's 3x3 convolution in res2 (ResNeXt, Wide ResNet).
         stem_out_channels, res2_out_channels: widths, doubled from stage to stage after res2.
         res5_dilation: 2 keeps res5 at stride 16 and dilates all its blocks (Detectron2's DC5).
-        zero_init_last_norm: residual branches start as zero.
+        zero_init_last_norm: residual branches start as zero; not for plain networks, which would be zero.
         drop_path: stochastic depth rate of the last block, falling linearly to 0 at the first.
         checkpoint_stages: stages whose activations are computed again in the backward pass to save memory.
 
@@ -66,6 +66,7 @@ def network_config(
         variant, groups, width_per_group, stem_out_channels, res2_out_channels, zero_init_last_norm,
         drop_path, tuple(checkpoint_stages), res5_dilation,
     )  # fmt: skip
+    _check_branches(variant, shortcut or variant.shortcut, norm, zero_init_last_norm, drop_path)
     width = 16 if variant.family == "cifar" else 64
     return NetworkConfig(
         variant=variant,
@@ -165,3 +166,13 @@ def _check_unused(
             raise ValueError(f"{option}: {variant.name} has no residual stages; leave it out")
     if res5_dilation != 1 and variant.family == "cifar":
         raise ValueError(f"res5_dilation: {variant.name} has no res5; leave it out")
+
+
+def _check_branches(
+    variant: Variant, shortcut: Shortcut, norm: Norm, zero_init_last_norm: bool, drop_path: float
+) -> None:
+    for option, given in {"zero_init_last_norm": zero_init_last_norm, "drop_path": drop_path > 0}.items():
+        if given and shortcut == "none":
+            raise ValueError(f"{option}: without shortcuts, nothing of {variant.name} would be left; leave it out")
+    if zero_init_last_norm and norm == "":
+        raise ValueError(f"zero_init_last_norm: {variant.name} has no norms here; leave it out")

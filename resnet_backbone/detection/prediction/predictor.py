@@ -17,9 +17,10 @@ from resnet_backbone.detection.build import build_detector
 from resnet_backbone.detection.device import choose_device
 from resnet_backbone.detection.prediction.results import Classes
 from resnet_backbone.detection.prepare import prepare
-from resnet_backbone.detection.training.checkpoint import FINAL, LAST
+from resnet_backbone.detection.training.checkpoint import FINAL
 from resnet_backbone.detection.training.config import read_config
 from resnet_backbone.detection.training.sets import category_ids
+from resnet_backbone.engine.loop import LAST
 from resnet_backbone.evaluation.pictures import Picture
 from resnet_backbone.weights.load import load_weights
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import platform
-import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 
@@ -23,13 +20,13 @@ from resnet_backbone.detection.data.faults import DataError
 from resnet_backbone.detection.preflight.data import data_findings, sample_sheet
 from resnet_backbone.detection.preflight.settings import norm_findings, schedule_findings
 from resnet_backbone.detection.training.batches import Records, training_batches, training_records
-from resnet_backbone.detection.training.checkpoint import LAST, read_run
+from resnet_backbone.detection.training.checkpoint import read_run
 from resnet_backbone.detection.training.loop import Loop
 from resnet_backbone.detection.training.room import room_findings
 from resnet_backbone.detection.training.settle import Prepared, RunOptions, settle
-from resnet_backbone.engine.guard import MEMORY
 from resnet_backbone.engine.logs import set_up_logs
-from resnet_backbone.engine.preflight import Finding, Report
+from resnet_backbone.engine.loop import LAST
+from resnet_backbone.engine.preflight import Finding, Report, errors_into, memory, versions
 from resnet_backbone.engine.progress import duration
 from resnet_backbone.weights.load import find_network, load_weights
 
@@ -53,7 +50,7 @@ def check(options: RunOptions, say: Callable[[str], None] = print) -> int:
     """
     report = Report(say)
     report.heading("versions")
-    report.add(Finding("ok", ", ".join([f"Python {platform.python_version()}", *map(_version, PACKAGES)])))
+    report.add(versions(PACKAGES))
     report.heading("settings")
     with _errors_into(report):
         ready = settle(options)
@@ -151,7 +148,7 @@ def _steps(cfg: CfgNode, model: nn.Module, records: Records, output: Path, share
     else:
         yield Finding("ok", f"all {len(trained)} trainable parameter tensors get finite gradients")
     few = f" (looked at with {taken} images, of the {share} that a process gets)" if taken < share else ""
-    yield Finding("ok", _memory(cfg) + few)
+    yield Finding("ok", memory(cfg.MODEL.DEVICE) + few)
     whole = duration(seconds * cfg.SOLVER.MAX_ITER)
     text = f"{seconds:.2f} s a step: about {whole} for {cfg.SOLVER.MAX_ITER} iterations, without tests{few}"
     yield Finding("ok", text)
@@ -169,35 +166,14 @@ def _tested(cfg: CfgNode, model: nn.Module) -> list[Finding]:
     return [Finding("ok", f"a test image: {found} detections, {time.monotonic() - began:.2f} s")]
 
 
-def _memory(cfg: CfgNode) -> str:
-    if str(cfg.MODEL.DEVICE).startswith("cuda"):
-        card = torch.cuda.get_device_properties(cfg.MODEL.DEVICE)
-        used = torch.cuda.max_memory_allocated(cfg.MODEL.DEVICE) / 2**30
-        return f"{used:.1f} of {card.total_memory / 2**30:.0f} GiB of GPU memory at most, on {card.name}"
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return f"{used:.1f} GiB of memory at most, on {cfg.MODEL.DEVICE} with {torch.get_num_threads()} threads"
-
-
 @contextmanager
 def _errors_into(report: Report) -> Iterator[None]:
-    """What a run would end with becomes a finding, and the next part is looked at; full memory has its own handler."""
-    try:
-        yield
-    except DataError as error:
-        report.add(*(Finding("error", fault) for fault in error.faults[:LISTED]))
-        if len(error.faults) > LISTED:
-            report.add(Finding("error", f"and {len(error.faults) - LISTED} more faults of the data, not listed here"))
-    except (ValueError, OSError) as error:
-        report.add(Finding("error", str(error)))
-    except Exception as error:
-        if isinstance(error, MemoryError) or any(sign in str(error) for sign in MEMORY):
-            raise
-        said = (str(error).strip() or "no more is said").splitlines()[0]
-        report.add(Finding("error", f"{type(error).__name__}: {said}; a run would break off there"))
-
-
-def _version(package: str) -> str:
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
-        return f"{package} without version"
+    """The engine's, with all faults of data one by one."""
+    with errors_into(report):
+        try:
+            yield
+        except DataError as error:
+            report.add(*(Finding("error", fault) for fault in error.faults[:LISTED]))
+            left = len(error.faults) - LISTED
+            if left > 0:
+                report.add(Finding("error", f"and {left} more faults of the data, not listed here"))

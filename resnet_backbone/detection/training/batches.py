@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from resnet_backbone.detection.data.checks import check_there
 from resnet_backbone.detection.data.mapper import training_mapper
 from resnet_backbone.engine.interrupt import obey_parent_alone
+from resnet_backbone.engine.seeds import seed_of
 
 Record = dict[str, Any]
 Place = tuple[int, int]
@@ -88,11 +89,6 @@ class SeededRecords(Dataset[Record | ValueError]):
             return self._mapper(record)
         except Exception as error:
             return ValueError(f"{record['file_name']}: cannot be trained on ({type(error).__name__}: {error})")
-
-
-def seed_of(*numbers: int) -> int:
-    """One seed, 0 .. 2**32 - 1, of several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def training_records(cfg: CfgNode) -> Records:

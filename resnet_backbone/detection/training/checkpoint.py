@@ -19,7 +19,6 @@ from resnet_backbone.weights.files import write_weights
 from resnet_backbone.weights.load import find_network
 from resnet_backbone.weights.record import WeightRecord
 
-LAST = "last.pth"
 FINAL = "model_final.pth"
 BEST = "model_best.pth"
 

@@ -16,8 +16,9 @@ from detectron2.utils.events import EventStorage
 from fvcore.nn.precise_bn import BN_MODULE_TYPES, update_bn_stats
 from torch import nn
 
-from resnet_backbone.detection.training.batches import Records, seed_of, training_batches
+from resnet_backbone.detection.training.batches import Records, training_batches
 from resnet_backbone.detection.training.dense import NormalizerState
+from resnet_backbone.engine.seeds import seed_of
 from resnet_backbone.engine.step import split
 
 PURPOSE = 2**20

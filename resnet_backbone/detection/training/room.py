@@ -1,4 +1,4 @@
-"""Whether disk and shared memory have room for a run."""
+"""Whether disk and shared memory have room for a detector's run."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from torch import nn
 
-from resnet_backbone.engine.preflight import Finding, disk, shared_memory
-
-PREFETCHED = 2
-"""Batches that each worker of torch's loader has ready."""
+from resnet_backbone.engine.preflight import Finding
+from resnet_backbone.engine.room import checkpoint_size, room
 
 
 def room_findings(cfg: CfgNode, model: nn.Module, output: Path, machines: int) -> list[Finding]:
@@ -19,23 +17,10 @@ def room_findings(cfg: CfgNode, model: nn.Module, output: Path, machines: int) -
     Args:
         machines: that share the batch.
     """
-    state = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-    momentum = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    momentum *= 2 if cfg.SOLVER.OPTIMIZER == "AdamW" else 1
-    checkpoint = state * (2 if cfg.SOLVER.EMA.ENABLED else 1) + momentum
+    solver, workers = cfg.SOLVER, cfg.DATALOADER.NUM_WORKERS
+    moments = 2 if solver.OPTIMIZER == "AdamW" else 1
+    checkpoint = checkpoint_size(model, moments=moments, averaged=solver.EMA.ENABLED)
     # uint8, three channels; the largest that an image can become.
     shorter, longer = max(cfg.INPUT.MIN_SIZE_TRAIN), cfg.INPUT.MAX_SIZE_TRAIN
-    waiting = PREFETCHED * cfg.DATALOADER.NUM_WORKERS * cfg.SOLVER.IMS_PER_BATCH // machines
-    found = [disk(output, checkpoint), shared_memory(3 * shorter * max(shorter, longer) * waiting)]
-    return [finding for finding in found if finding is not None]
-
-
-def check_room(cfg: CfgNode, model: nn.Module, output: Path, machines: int) -> None:
-    """The same before a run.
-
-    Raises:
-        ValueError: there is too little.
-    """
-    for finding in room_findings(cfg, model, output, machines):
-        if finding.level == "error":
-            raise ValueError(finding.text)
+    batch = 3 * shorter * max(shorter, longer) * (solver.IMS_PER_BATCH // machines)
+    return room(output, checkpoint, batch, workers, "DATALOADER.NUM_WORKERS")

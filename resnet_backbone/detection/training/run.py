@@ -15,14 +15,17 @@ from torch import nn
 
 from resnet_backbone.detection.build import build_detector
 from resnet_backbone.detection.training.batches import training_records
-from resnet_backbone.detection.training.checkpoint import BEST, FINAL, LAST, write_final
+from resnet_backbone.detection.training.checkpoint import BEST, FINAL, write_final
 from resnet_backbone.detection.training.loop import Loop
-from resnet_backbone.detection.training.room import check_room
+from resnet_backbone.detection.training.room import room_findings
 from resnet_backbone.detection.training.settle import Prepared, RunOptions, settle
 from resnet_backbone.detection.training.testing import Numbers, flat, test, trained_classes
+from resnet_backbone.engine import group
 from resnet_backbone.engine.atomic import remove_unfinished, write_atomically
 from resnet_backbone.engine.best import Best
 from resnet_backbone.engine.journal import Journal
+from resnet_backbone.engine.loop import LAST
+from resnet_backbone.engine.room import refuse
 from resnet_backbone.weights.load import find_network, load_weights
 
 logger = logging.getLogger(__name__)
@@ -51,7 +54,7 @@ def run(options: RunOptions) -> dict[str, Numbers]:
     elif options.eval_only or not (options.resume and (output / LAST).exists()):
         logger.info("%s", load_weights(model, cfg.MODEL.WEIGHTS, fine_tune=not options.eval_only))
     if not options.eval_only:
-        check_room(cfg, model, output, comm.get_world_size() // comm.get_local_size())
+        refuse(room_findings(cfg, model, output, group.machines()))
     if options.eval_only:
         results = test(cfg, model, output, model_classes=trained_classes(cfg.MODEL.WEIGHTS))
     else:

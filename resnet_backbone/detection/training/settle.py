@@ -9,11 +9,10 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.utils import comm
-from torch import distributed
 
 from resnet_backbone.detection.device import choose_device
 from resnet_backbone.detection.prepare import prepare
-from resnet_backbone.detection.training.checkpoint import BEST, FINAL, LAST
+from resnet_backbone.detection.training.checkpoint import BEST, FINAL
 from resnet_backbone.detection.training.config import ReadConfig, read_config, value_of
 from resnet_backbone.detection.training.inputs import check_inputs
 from resnet_backbone.detection.training.options import check_options
@@ -22,7 +21,8 @@ from resnet_backbone.detection.training.sets import use_data
 from resnet_backbone.detection.training.smoke import shrink, use_few_images, use_generated
 from resnet_backbone.detection.training.testing import check_test
 from resnet_backbone.engine.logs import set_up_logs
-from resnet_backbone.engine.preflight import disk
+from resnet_backbone.engine.loop import LAST
+from resnet_backbone.engine.room import disk
 from resnet_backbone.weights.record import WeightRecord
 
 # Detectron2's keys that its own trainer obeys and this one does not: better refused than ignored.
@@ -178,8 +178,6 @@ def _check_shared_device(cfg: CfgNode) -> None:
     device = str(cfg.MODEL.DEVICE)
     if ":" in device:
         raise ValueError(f"MODEL.DEVICE: {device!r} is one GPU for all processes; use MODEL.DEVICE cuda")
-    if device == "cpu" and distributed.get_backend() == "nccl":
-        raise ValueError("MODEL.DEVICE: 'cpu', but --num-gpus starts processes on GPUs; start with torchrun")
 
 
 def _refuse_ignored(cfg: CfgNode) -> None:

@@ -1,0 +1,68 @@
+"""CIFAR's augmentation (Sec. 4.2) for whole batches of a data set that lies in the device's memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from resnet_backbone.classification.streams import Stream, generator
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Where the crops of a batch lie.
+
+    Attributes:
+        offsets: N,2: top and left in the padded image, 0 to 2 * `padding`.
+        mirrored: N: whether the crop is mirrored.
+        padding: pixels on each side.
+    """
+
+    offsets: NDArray[np.int64]
+    mirrored: NDArray[np.bool_]
+    padding: int
+
+    def __getitem__(self, part: slice | NDArray[np.int64]) -> Crops:
+        return Crops(self.offsets[part], self.mirrored[part], self.padding)
+
+
+def draw_crops(seed: int, iteration: int, count: int, padding: int = 4) -> Crops:
+    """Random crops and mirror images for the `count` images of an iteration; a process takes its part of them."""
+    rng = generator(Stream.CROPS, seed, iteration)
+    return Crops(rng.integers(0, 2 * padding + 1, (count, 2)), rng.random(count) < 0.5, padding)
+
+
+def crop_batch(
+    images: torch.Tensor,
+    indices: NDArray[np.int64],
+    crops: Crops,
+    mean: torch.Tensor,
+    std: torch.Tensor | float = 1.0,
+) -> torch.Tensor:
+    """Normalised crops of `images[indices]`, padded with zeros behind the normalisation, that is with the mean.
+
+    Args:
+        images: N,C,H,W uint8, on the device that computes.
+        indices: which of them, B.
+        crops: one each.
+        mean: C,H,W (the mean image) or C,1,1; in pixel values, on the same device, as `std` is.
+        std: C,1,1 or a number.
+
+    Returns:
+        B,C,H,W float; the mean of each pixel was subtracted where it lay before the crop.
+    """
+    _, channels, height, width = images.shape
+    device, pad = images.device, crops.padding
+    top, left = torch.from_numpy(crops.offsets).to(device).unbind(1)
+    mirrored = torch.from_numpy(crops.mirrored).to(device)[:, None]
+    rows = top[:, None] + torch.arange(height, device=device)
+    across = torch.arange(width, device=device)
+    columns = left[:, None] + torch.where(mirrored, across.flip(0), across)
+    places = rows[:, :, None] * (width + 2 * pad) + columns[:, None, :]
+    batch = (images[torch.from_numpy(indices).to(device)] - mean) / std
+    flat = F.pad(batch, (pad, pad, pad, pad)).flatten(2)
+    return flat.gather(2, places.flatten(1)[:, None].expand(-1, channels, -1)).view(-1, channels, height, width)

@@ -1,0 +1,93 @@
+"""Starts pretraining in one process or in many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from resnet_backbone.classification.config import TrainConfig
+from resnet_backbone.classification.smoke import few, shrunk, smoke_data
+from resnet_backbone.classification.train import pretrain
+from resnet_backbone.engine import group, launch
+from resnet_backbone.engine.asked import Asked
+from resnet_backbone.engine.launch import Job
+from resnet_backbone.engine.yaml_config import read_config, with_values
+
+REMEDY = "what was saved is kept, go on with --resume"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line says.
+
+    Attributes:
+        config: a recipe.
+        overrides: KEY VALUE KEY VALUE ...
+        output: the run's folder; None: runs/<folder of the config>/<name of the config>.
+        resume: go on from the folder's last checkpoint.
+        overwrite: begin anew in a folder that holds a run.
+        smoke: a short whole run of a shrunk recipe (`smoke.py`); its own folder, runs/<...>-smoke, is overwritten
+            unasked.
+    """
+
+    config: Path
+    overrides: Sequence[str] = ()
+    output: Path | None = None
+    resume: bool = False
+    overwrite: bool = False
+    smoke: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where everything goes."""
+        name = f"{self.config.stem}-smoke" if self.smoke else self.config.stem
+        return self.output or Path("runs") / self.config.resolve().parent.name / name
+
+    def read(self) -> TrainConfig:
+        """The recipe.
+
+        Raises:
+            ValueError: what is wrong with it.
+        """
+        config = read_config(TrainConfig, self.config)
+        return with_values(shrunk(config, group.world()) if self.smoke else config, self.overrides)
+
+
+def start(options: RunOptions, asked: Asked) -> int:
+    """Returns 0, 1 where something is wrong, 130 when stopped."""
+    return launch.start(job(options), asked)
+
+
+def job(options: RunOptions) -> Job:
+    """What every process does."""
+    return Job(
+        action=partial(run, options),
+        uses_gpu=partial(_uses_gpu, options),
+        remedy=REMEDY,
+        memory_remedy="a larger accumulate, or a smaller batch_size (the rate follows)",
+        interrupted=f"interrupted; {REMEDY}",
+    )
+
+
+def run(options: RunOptions) -> None:
+    """The whole run, in each process."""
+    config = options.read()
+    if not options.smoke:
+        pretrain(config, config.data, options.folder, resume=options.resume, overwrite=options.overwrite)
+        return
+    if options.resume:
+        raise ValueError("--smoke: trains and tests from the beginning; leave out --resume")
+    overwrite = options.overwrite or options.output is None
+    data, line = smoke_data(config, options.folder) if group.is_main() else ("", "")
+    data = group.gather_all(data)[0]
+    if group.is_main():
+        print(f"--smoke: {line}", flush=True)
+    pretrain(config, data, options.folder, overwrite=overwrite, choose=few)
+
+
+def _uses_gpu(options: RunOptions) -> bool:
+    return options.read().device != "cpu" and torch.cuda.device_count() > 0

@@ -15,7 +15,9 @@ from PIL import Image
 from test_cifar import ten_binary
 
 from resnet_backbone.classification import plots
+from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.figures import FigureOptions, axis, draw_figures
+from resnet_backbone.classification.train import pretrain
 
 TOOL = Path(__file__).parents[1] / "tools" / "figures.py"
 TRAIN = [(100, 60.0), (200, 40.0), (300, 20.0), (400, 10.0)]
@@ -100,8 +102,8 @@ def test_pictures_are_whole_and_say_what_they_are_of(runs, tmp_path):
 def test_the_table_is_mean_and_deviation_beside_the_papers_error(runs, tmp_path):
     drawn(tmp_path)
     table = (tmp_path / "out" / "table6-cifar10-400.md").read_text()
-    assert "| ResNet-20 | 269,722 | 400 x 128 | 2 | 13.50 ± 2.12 | 12.00 | 8.75 |" in table
-    assert "| plain-56 | – | 400 x 128 | 1 | 28.00 | 28.00 | – |" in table
+    assert "| ResNet-20 | 269,722 | 400, 128 | 2 | 13.50 ± 2.12 | 12.00 | 8.75 |" in table
+    assert "| plain-56 | – | 400, 128 | 1 | 28.00 | 28.00 | – |" in table
     assert "Not counted: ResNet-56 (unfinished: 300 of 400)." in table and "| ResNet-56 " not in table
     assert "paper: CIFAR-10, 64,000 iterations (%) |" in table
     with (tmp_path / "out" / "table6-cifar10-400.csv").open() as file:
@@ -149,6 +151,27 @@ def test_figure_7_is_of_the_runs_with_weights(runs, tmp_path):
     assert "plain-56" not in text
 
 
+def test_a_run_of_the_trainer_is_drawn_as_it_is(tmp_path):
+    data = ten_binary(tmp_path)
+    config = TrainConfig(
+        network="cifar_resnet8", iterations=40, steps=(20.0,), schedule="steps", batch_size=10, size=32, test_size=32,
+        test_resize=32, augmentation="padded_crop", mean_image=True, exact_norm_images=0, test_every=20, workers=0,
+        device="cpu",
+    )  # fmt: skip
+    outcome = pretrain(config, data, tmp_path / "runs" / "a")
+    drawn(tmp_path, data=data, limit=20)
+    error = 100 - outcome.accuracy.top1_percent
+    out = tmp_path / "out"
+    # 9 weights a pair of channels and 2 of the norm a channel, then 64 x 10 + 10: the mean image does not count.
+    layers = [(3, 16), (16, 16), (16, 16), (16, 32), (32, 32), (32, 64), (64, 64)]
+    parameters = sum(9 * a * b + 2 * b for a, b in layers) + 650
+    row = f"| ResNet-8 | {parameters:,} | 40, 10 | 1 | {error:.2f} | {error:.2f} | – |"
+    assert row in (out / "table6-cifar10-40.md").read_text()
+    text = texts(out / "figure6-cifar10-40.svg")
+    assert f"ResNet-8  {error:.2f}" in text and "unfinished" not in text and "means of 20 iterations" in text
+    assert "20 test images of CIFAR-10" in texts(out / "figure7-cifar10-40.svg")
+
+
 def test_what_is_wrong_is_one_sentence(runs, tmp_path, monkeypatch, capsys):
     write_run(tmp_path / "other", "cifar_resnet8", test=[(400, 20.0)], weights="cifar_resnet14")
     words = [str(TOOL), str(tmp_path / "other"), "--output", str(tmp_path / "o"), "--device", "cpu"]
@@ -186,6 +209,24 @@ def test_labels_move_as_little_as_possible():
 )  # fmt: skip
 def test_axes_leave_room_and_leave_out_what_is_far_off(ends, limits):
     assert axis(np.array(ends)) == limits
+
+
+def test_runs_just_begun_are_drawn_and_do_not_stretch_the_axes(tmp_path, monkeypatch):
+    root, limits = tmp_path / "runs", []
+    write_run(root / "a", "cifar_resnet20", TRAIN, [(400, 10.0)], weights=False, rate=0.1)
+    write_run(root / "b", "cifar_resnet20", TRAIN, [(400, 11.0)], weights=False, rate=0.2)
+    write_run(root / "c", "cifar_resnet32", TRAIN[:1], [(100, 25.0)], weights=False, rate=0.1)
+    write_run(root / "d", "cifar_resnet44", [(20, 90.0)], weights=False, rate=0.1)
+    write_run(root / "e", "cifar_resnet56", weights=False, rate=0.1)
+    true_draw = plots.draw_panels
+    monkeypatch.setattr(plots, "draw_panels", lambda *a, **k: limits.append(k["y_limits"]) or true_draw(*a, **k))
+    drawn(tmp_path)
+    assert limits == [(0, 20)]  # 1.8 x 11
+    text = texts(tmp_path / "out" / "figure6-cifar-400.svg")
+    for part in ("ResNet-20  11.00 (rate 0.2)", "ResNet-44 (unfinished: 20 of 400)"):
+        assert part in text
+    assert "Outside of the axes: ResNet-32 (25.00 %), ResNet-44" in text
+    assert "| cifar_resnet56 | 0 | 0.1 | 0 of 400 (unfinished) | – |" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_what_is_outside_of_the_axes_is_said(tmp_path):

@@ -10,11 +10,10 @@ from resnet_backbone.classification.paper import RunLength
 
 def schedule(group: Group) -> str:
     """One or two sentences on iterations, batch and steps, with the paper's where they differ."""
-    length, paper = group.length, group.paper
-    said, printed = _length(length, group), _length(paper, None)
-    if group.cifar and length == paper:
+    said, printed = _length(group), _printed(group.paper)
+    if group.cifar and group.length == group.paper:
         return f"The paper's schedule: {said}."
-    if length.iterations * length.batch_size < paper.iterations * paper.batch_size:
+    if group.iterations * group.length.batch_size < group.paper.length * group.paper.batch_size:
         return f"Shortened schedule: {said}; the paper: {printed}."
     return f"Schedule: {said}; the paper: {printed}."
 
@@ -41,14 +40,35 @@ def bands(series: Sequence[Series]) -> str:
     return "Mean over the runs, with one deviation (n\u00a0-\u00a01) on either side." if several else ""
 
 
-def _length(length: RunLength, group: Group | None) -> str:
-    """As "64,000 iterations of 128 images, rate divided by 10 at 32,000 and 48,000"; no group: the paper's."""
-    steps = [f"{step:,}" for step in length.steps]
-    listed = " and ".join(filter(None, [", ".join(steps[:-1]), *steps[-1:]]))
-    rate = f"rate divided by 10 at {listed}" if steps else ""
-    if not steps and group is None:
-        rate = "rate divided by 10 where the error no longer falls"
-    elif not steps and group is not None and "schedule" in group.runs[0].settings:
-        rate = f"rate by {group.runs[0].settings['schedule']}"
-    limit = "" if steps or group is not None else "up to "
-    return ", ".join(filter(None, [f"{limit}{length.iterations:,} iterations of {length.batch_size} images", rate]))
+def length(group: Group) -> str:
+    """As "64,000 iterations", "90 epochs"."""
+    return f"{_number(group.length.length)} {group.length.unit}"
+
+
+def _length(group: Group) -> str:
+    """As "64,000 iterations of 128 images, rate divided by 10 at 32,000 and 48,000"."""
+    known = any(run.total for run in group.runs)
+    inside = f" ({group.iterations:,} iterations)" if group.length.unit == "epochs" and known else ""
+    batches = "of" if group.length.unit == "iterations" else "in batches of"
+    kind = group.runs[0].settings.get("schedule")
+    rate = _steps(group.length) or (f"rate by {kind}" if kind else "")
+    return ", ".join(filter(None, [f"{length(group)}{inside} {batches} {group.length.batch_size} images", rate]))
+
+
+def _printed(paper: RunLength) -> str:
+    """The same of the paper's."""
+    rate = _steps(paper) or "rate divided by 10 where the error no longer falls"
+    limit = "" if paper.steps else "up to "
+    return f"{limit}{_number(paper.length)} iterations of {paper.batch_size} images, {rate}"
+
+
+def _steps(length: RunLength) -> str:
+    if not length.steps:
+        return ""
+    *before, last = (_number(step) for step in length.steps)
+    epochs = f"epoch{'s' if before else ''} " if length.unit == "epochs" else ""
+    return f"rate divided by 10 at {epochs}{' and '.join(filter(None, [', '.join(before), last]))}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.10g}"

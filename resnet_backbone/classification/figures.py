@@ -163,13 +163,14 @@ def _panel(
     group: Group, series: Sequence[Series], colours: Mapping[tuple[bool, str], str], what: str, title: str = ""
 ) -> plots.Panel:
     """Axes with the series' "training" or "test" error, or "both"."""
-    scale, x_label = plots.iteration_axis(group.length.iterations)
+    scale, x_label = plots.iteration_axis(group.iterations)
     lines: list[plots.Line] = []
     for one in series:
         colour, progress = colours[one.plain, one.label], one.progress
         train, test = one.train(group.window), one.test()
         main = train if what == "training" else test
-        label = one.label if not len(main.mean) else f"{one.label}  {main.mean[-1]:.2f}"
+        name, *settings = one.label.split(" (", 1)
+        label = "\n(".join([f"{name}  {main.mean[-1]:.2f}" if len(main.mean) else name, *settings])
         label += f"\n({progress.replace(': ', ':' + chr(10))})" if progress else ""
         if what != "test":
             untested = what == "training" or not len(test.mean)
@@ -188,12 +189,13 @@ def _errors(
     name: str, title: str, group: Group, series: Sequence[Series], panels: Sequence[plots.Panel], options: FigureOptions
 ) -> Drawn:
     """One figure of curves."""
-    scale, _ = plots.iteration_axis(group.length.iterations)
-    labelled = [line for panel in panels for line in panel.lines if line.label and len(line.y)]
-    ends = [(float(line.y[-1]), line.label) for line in labelled]
-    low, high = axis(np.array([end for end, _ in ends]))
+    scale, _ = plots.iteration_axis(group.iterations)
+    tested = [one for one in series if len(one.runs[0].test)]
+    ends = [np.mean(one.errors) for one in tested if one.finished] or [np.mean(one.errors) for one in tested]
+    low, high = axis(np.array(ends))
     high = options.top or high
-    outside = [label.split("\n")[0].replace("  ", " (") + " %)" for end, label in ends if end > high]
+    labelled = [line for panel in panels for line in panel.lines if line.label and len(line.y)]
+    outside = [f"{line.label.split('  ')[0]} ({line.y[-1]:.2f} %)" for line in labelled if line.y[-1] > high]
     both = any(line.dashed for panel in panels for line in panel.lines)
     means = f"means of {group.window:,} iterations"
     caption = " ".join(filter(None, [
@@ -204,7 +206,7 @@ def _errors(
         f"Outside of the axes: {', '.join(outside)}." if outside else "",
     ]))  # fmt: skip
     figure = plots.draw_panels(
-        panels, caption, x_limits=(0, group.length.iterations / scale), y_limits=(low, high),
+        panels, caption, x_limits=(0, group.iterations / scale), y_limits=(low, high),
         bold=_tested(group) if both else "",
     )  # fmt: skip
     plots.save(figure, options.output / name)

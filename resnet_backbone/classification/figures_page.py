@@ -36,7 +36,7 @@ class Drawn:
 
 def section(group: Group, drawn: Sequence[Drawn]) -> list[str]:
     """The lines on a group: its figures, then its runs."""
-    lines = [f"## {captions.data(group)}: {group.length.iterations:,} iterations", "", captions.schedule(group), ""]
+    lines = [f"## {captions.data(group)}: {captions.length(group)}", "", captions.schedule(group), ""]
     for one in drawn:
         lines += [f"### {one.title}", "", *one.table, *([""] if one.table else [])]
         lines += [f"![{one.title}]({one.name}.png)", ""] if one.picture else []
@@ -53,7 +53,7 @@ def _runs(group: Group) -> list[str]:
     rows = [
         (
             str(run.path), run.network, str(run.seed), *(str(run.settings.get(key)) for key in differing),
-            f"{run.done:,} of {run.length.iterations:,}" + ("" if run.finished else " (unfinished)"),
+            run.progress + ("" if run.finished else " (unfinished)"),
             f"{run.error:.2f}" if len(run.test) else "–",
         )
         for run in group.runs

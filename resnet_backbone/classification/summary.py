@@ -84,8 +84,16 @@ def paper_column(group: Group) -> str:
 
 def as_markdown(group: Group, rows: Sequence[Row]) -> list[str]:
     """The table's lines."""
-    header = ("network", "parameters", "iterations x images", "runs", "error (%)", "best (%)", paper_column(group))
-    length = f"{group.length.iterations:,} x {group.length.batch_size}"
+    header = (
+        "network",
+        "parameters",
+        f"{group.length.unit}, batch",
+        "runs",
+        "error (%)",
+        "best (%)",
+        paper_column(group),
+    )
+    length = f"{group.length.length:,.10g}, {group.length.batch_size}"
     return markdown(header, [
         (
             row.series.label, "–" if row.parameters is None else f"{row.parameters:,}", length,
@@ -104,17 +112,17 @@ def write_csv(path: Path, group: Group, rows: Sequence[Row]) -> None:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow((
-        "network", "label", "data", "parameters", "iterations", "batch_size", "steps", "runs", "seeds",
+        "network", "label", "data", "parameters", "length", "unit", "batch_size", "steps", "runs", "seeds",
         "error_mean", "error_deviation", "error_best", "paper", "paper_printed", "paper_iterations",
     ))  # fmt: skip
     for row in rows:
         runs, length = row.series.runs, group.length
         writer.writerow((
-            runs[0].network, row.series.label, group.data, row.parameters, length.iterations, length.batch_size,
-            " ".join(map(str, length.steps)), len(runs), " ".join(str(run.seed) for run in runs),
-            f"{row.mean:.6g}", "" if row.deviation is None else f"{row.deviation:.6g}", row.best,
-            row.paper, row.printed,
-            "" if row.paper is None else group.paper.iterations,
+            runs[0].network, row.series.label, group.data, row.parameters, f"{length.length:.10g}", length.unit,
+            length.batch_size, " ".join(f"{step:.10g}" for step in length.steps), len(runs),
+            " ".join(str(run.seed) for run in runs), f"{row.mean:.6g}",
+            "" if row.deviation is None else f"{row.deviation:.6g}", row.best, row.paper, row.printed,
+            "" if row.paper is None else group.paper.length,
         ))  # fmt: skip
     write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 

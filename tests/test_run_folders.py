@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from made_classifier_runs import write_run
 
+from resnet_backbone.classification import captions
 from resnet_backbone.classification.curves import band, group_runs, windowed
 from resnet_backbone.classification.paper import RunLength
 from resnet_backbone.classification.run_folders import Curve, find_runs
@@ -69,12 +70,15 @@ def test_seeds_are_one_series_and_other_settings_another(tmp_path):
     write_run(tmp_path / "going", "cifar_resnet20", test=TEST[:1], weights=False, seed=5)
     write_run(tmp_path / "long", "cifar_resnet20", test=TEST, weights=False, iterations=800)
     longer, group = group_runs(find_runs([tmp_path]))
-    assert (longer.length.iterations, longer.name) == (800, "cifar-800") and len(longer.series) == 1
+    assert (longer.iterations, longer.name) == (800, "cifar-800") and len(longer.series) == 1
     assert [(one.label, [run.seed for run in one.runs]) for one in group.series] == [
-        ("plain-56", [0]), ("ResNet-20, rate 0.05", [0]), ("ResNet-20, rate None", [0, 1, 2]),
-        ("ResNet-20, rate None", [5]),
+        ("plain-56", [0]), ("ResNet-20 (rate 0.05)", [0]), ("ResNet-20 (rate None)", [0, 1, 2]),
+        ("ResNet-20 (rate None)", [5]),
     ]  # fmt: skip
-    assert group.series[2].seeds == "3 runs, seeds 0, 1, 2"
+    assert captions.seeds(group.series) == (
+        "1 run (seed 0) of plain-56, ResNet-20 (rate 0.05); 3 runs (seeds 0, 1, 2) of ResNet-20 (rate None); "
+        "1 run (seed 5; unfinished: 200 of 400) of ResNet-20 (rate None)."
+    )
 
 
 def test_options_are_letters_as_in_the_papers_tables(tmp_path):
@@ -82,7 +86,21 @@ def test_options_are_letters_as_in_the_papers_tables(tmp_path):
         write_run(tmp_path / name, network, test=TEST, weights=False, shortcut=option)
     (group,) = group_runs(find_runs([tmp_path]))
     assert [one.label for one in group.series] == ["plain-18", "ResNet-18 A", "ResNet-18 B"]
-    assert not group.cifar and group.paper.iterations == 600_000
+    assert not group.cifar and group.paper.length == 600_000
+
+
+def test_lengths_in_epochs_are_iterations_where_a_run_is_finished(tmp_path):
+    epochs = {"iterations": None, "epochs": 2, "steps": [1], "data": "imagenet"}
+    write_run(tmp_path / "a", "plain18", test=TEST[:1], weights=False, **epochs)
+    (group,) = group_runs(find_runs([tmp_path]))
+    assert (group.name, group.iterations) == ("imagenet-2epochs", 200)
+    assert group.series[0].progress == "unfinished: 200 of 2 epochs' iterations"
+    write_run(tmp_path / "b", "plain34", test=TEST, **epochs)
+    (group,) = group_runs(find_runs([tmp_path]))
+    assert group.iterations == 400
+    assert captions.schedule(group).startswith(
+        "Shortened schedule: 2 epochs (400 iterations) in batches of 128 images, rate divided by 10 at epoch 1; the "
+    )
 
 
 def test_mean_and_deviation_over_seeds_by_hand():
@@ -96,9 +114,13 @@ def test_mean_and_deviation_over_seeds_by_hand():
 
 
 def test_windows_weigh_points_by_the_iterations_that_they_stand_for():
-    # Resumed at 50: the point at 60 is the mean of 10 iterations only, that at 90 of 30.
-    found = windowed(curve((40, 80.0), (50, 60.0), (60, 90.0), (90, 50.0), (140, 40.0), (150, 10.0)), 100)
-    assert points(found) == [(100, (40 * 80 + 10 * 60 + 10 * 90 + 30 * 50) / 90), (150, (50 * 40 + 10 * 10) / 60)]
+    # Resumed at 40: the point at 50 is the mean of 10 iterations only; after 90 a part is missing.
+    errors = {20: 80.0, 40: 60.0, 50: 90.0, 70: 50.0, 90: 30.0, 140: 40.0, 160: 10.0}
+    found = windowed(curve(*errors.items()), 100)
+    first = (20 * 80 + 20 * 60 + 10 * 90 + 20 * 50 + 20 * 30) / 90
+    assert points(found) == [(100, first), (160, (50 * 40 + 20 * 10) / 70)]
+    # No error was written in a warm-up of 400 iterations: the first point stands for 20.
+    assert points(windowed(curve((420, 80.0), (440, 40.0), (460, 30.0)), 500)) == [(460, 50.0)]
     assert points(windowed(curve((20, 5.0), (40, 3.0)), 20)) == [(20, 5.0), (40, 3.0)]
 
 
@@ -121,7 +143,7 @@ def test_training_curves_have_about_128_points(tmp_path):
         (lambda run: (run / "metrics.jsonl").unlink(), "no val/error of a finished run"),
         (lambda run: (run / "config.yaml").write_text("network: [\n"), "config.yaml is not valid YAML"),
         (lambda run: (run / "config.yaml").write_text("network: resnet19\n"), "config.yaml: unknown network"),
-        (lambda run: (run / "config.yaml").write_text("network: resnet18\nepochs: 4\n"), "iterations is missing"),
+        (lambda run: (run / "config.yaml").write_text("network: resnet18\niterations: 4\n"), "batch_size is missing"),
         (lambda run: (run / "config.yaml").unlink(), "no runs of classifiers"),
     ],
 )  # fmt: skip

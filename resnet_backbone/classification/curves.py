@@ -57,14 +57,7 @@ class Series:
     @property
     def progress(self) -> str:
         """ "" of finished runs."""
-        run = self.runs[0]
-        return "" if run.finished else f"unfinished: {run.done:,} of {run.length.iterations:,}"
-
-    @property
-    def seeds(self) -> str:
-        """ "seed 0", "3 runs, seeds 0, 1, 2"."""
-        seeds = ", ".join(str(run.seed) for run in self.runs)
-        return f"{len(self.runs)} runs, seeds {seeds}" if len(self.runs) > 1 else f"seed {seeds}"
+        return "" if self.finished else f"unfinished: {self.runs[0].progress}"
 
     def test(self) -> Band:
         """Test error at the evaluations that all runs have."""
@@ -86,9 +79,9 @@ class Group:
 
     @property
     def name(self) -> str:
-        """For file names: data and iterations."""
+        """For file names: data and length."""
         data = re.sub(r"[^a-z0-9]+", "", self.data.lower()) or ("cifar" if self.cifar else "images")
-        return f"{data}-{self.length.iterations}"
+        return f"{data}-{self.length.length:.10g}{'epochs' if self.length.unit == 'epochs' else ''}"
 
     @property
     def paper(self) -> RunLength:
@@ -100,15 +93,21 @@ class Group:
         return [run for one in self.series for run in one.runs]
 
     @property
+    def iterations(self) -> int:
+        """Of the longest run when it is finished, as far as the runs say it."""
+        return max(
+            (run.total for run in self.runs if run.total is not None), default=max(run.done for run in self.runs)
+        )
+
+    @property
     def window(self) -> int:
         """Iterations that one point of a training curve is the mean of."""
-        gaps = [int(np.diff(run.train.iterations, prepend=0).max()) for run in self.runs if len(run.train)]
-        coarsest = max(gaps, default=1)
-        return coarsest * max(round(self.length.iterations / POINTS / coarsest), 1)
+        gap = max((_gap(run.train.iterations) for run in self.runs if len(run.train)), default=1)
+        return gap * max(round(self.iterations / POINTS / gap), 1)
 
 
 def group_runs(runs: Sequence[RunFolder]) -> list[Group]:
-    """Groups in order of data and iterations, the longest first; series from shallow to deep.
+    """Groups in order of data and length, the longest first; series from shallow to deep.
 
     Raises:
         ValueError: two finished runs of one recipe and seed, which would count twice.
@@ -117,7 +116,7 @@ def group_runs(runs: Sequence[RunFolder]) -> list[Group]:
     for run in runs:
         found.setdefault((run.variant.family == "cifar", run.data, run.length), []).append(run)
     groups = [Group(*key, tuple(_series(members))) for key, members in found.items()]
-    return sorted(groups, key=lambda group: (not group.cifar, group.data, -group.length.iterations))
+    return sorted(groups, key=lambda group: (not group.cifar, group.data, -group.iterations))
 
 
 def _series(runs: Sequence[RunFolder]) -> list[Series]:
@@ -152,7 +151,8 @@ def _label(run: RunFolder, others: Sequence[RunFolder]) -> str:
         name = f"{name} {run.shortcut}"
     twins = [other.recipe for other in others if other.network == run.network and other.shortcut == run.shortcut]
     keys = sorted({key for twin in twins for key in {**twin, **run.recipe} if twin.get(key) != run.recipe.get(key)})
-    return ", ".join([name, *(f"{key} {run.recipe.get(key)}" for key in keys if key != "shortcut")])
+    settings = ", ".join(f"{key} {run.recipe.get(key)}" for key in keys)
+    return f"{name} ({settings})" if settings else name
 
 
 def windowed(curve: Curve, window: int) -> Curve:
@@ -163,10 +163,17 @@ def windowed(curve: Curve, window: int) -> Curve:
     """
     if not len(curve):
         return curve
-    weights = np.diff(curve.iterations, prepend=0).astype(np.float64)
+    # Before the first point there may have been a warm-up without any.
+    before = max(int(curve.iterations[0]) - _gap(curve.iterations), 0)
+    weights = np.diff(curve.iterations, prepend=before).astype(np.float64)
     ends, places = np.unique(-(-curve.iterations // window) * window, return_inverse=True)
     means = np.bincount(places, weights * curve.errors) / np.bincount(places, weights)
     return Curve(np.minimum(ends, curve.iterations[-1]), means)
+
+
+def _gap(iterations: NDArray[np.int64]) -> int:
+    """Iterations between two points, mostly."""
+    return int(np.median(np.diff(iterations))) if len(iterations) > 1 else int(iterations[0])
 
 
 def band(curves: Sequence[Curve]) -> Band:

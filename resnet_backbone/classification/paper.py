@@ -37,14 +37,16 @@ class RunLength:
     """How long a run is and when its rate drops.
 
     Attributes:
-        iterations: all of them.
-        steps: iterations at which the rate drops to a tenth.
+        length: in `unit`.
+        steps: where the rate drops to a tenth, in `unit`.
         batch_size: images an iteration.
+        unit: "iterations" or "epochs".
     """
 
-    iterations: int
-    steps: tuple[int, ...]
+    length: float
+    steps: tuple[float, ...]
     batch_size: int
+    unit: str = "iterations"
 
 
 CIFAR_LENGTH = RunLength(64_000, (32_000, 48_000), 128)

@@ -13,13 +13,14 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from resnet_backbone.classification.checkpoint import FREE
 from resnet_backbone.classification.paper import RunLength
 from resnet_backbone.engine.jsonlog import read_json_lines
 from resnet_backbone.models.variants import Variant, find_variant
 
 TRAIN, TEST = "error", "val/error"
 """Entries of metrics.jsonl: training error since the last line, test error."""
-LIKE_ANY = ("seed", "data", "workers", "cache", "device")
+LIKE_ANY = {"seed", *FREE}
 """Settings that are no part of a recipe; runs of one recipe still have to be of the same data."""
 DATA = {r"cifar100.*": "CIFAR-100", r"cifar10.*": "CIFAR-10", r"imagenet|ilsvrc2012": "ImageNet"}
 """Titles of data sets, by their name or folder in small letters and digits."""
@@ -88,8 +89,21 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """By its weights, or by an evaluation at the end where they were not kept."""
-        at_end = len(self.test) and self.test.iterations[-1] >= self.length.iterations
+        at_end = self.length.unit == "iterations" and len(self.test) and self.test.iterations[-1] >= self.length.length
         return self.weights.is_file() or bool(at_end)
+
+    @property
+    def total(self) -> int | None:
+        """Iterations of the whole run; None of an unfinished one whose length is in epochs."""
+        if self.length.unit == "iterations":
+            return int(self.length.length)
+        return self.done if self.finished else None
+
+    @property
+    def progress(self) -> str:
+        """ "300 of 400", "300 of 90 epochs' iterations"."""
+        length = f"{self.length.length:g} epochs' iterations" if self.total is None else f"{self.total:,}"
+        return f"{self.done:,} of {length}"
 
     @property
     def error(self) -> float:
@@ -128,14 +142,15 @@ def read_run(folder: Path, settings: Mapping[str, Any]) -> RunFolder:
         variant = find_variant(str(settings["network"]))
     except ValueError as error:
         raise ValueError(f"{config}: {error}") from None
+    unit = "epochs" if settings.get("epochs") is not None else "iterations"
     steps = settings.get("steps") or []
     if not isinstance(steps, list) or not all(isinstance(step, (int, float)) for step in steps):
-        raise ValueError(f"{config}: steps is {steps!r}, not a list of iterations; restore the file")
-    iterations, batch_size = (_whole(settings, key, config) for key in ("iterations", "batch_size"))
-    length = RunLength(iterations, tuple(int(step) for step in steps), batch_size)
-    points = list(_points(metrics, length.iterations))
+        raise ValueError(f"{config}: steps is {steps!r}, not a list of {unit}; restore the file")
+    length, batch_size = (_positive(settings, key, config) for key in (unit, "batch_size"))
+    points = list(_points(metrics, length if unit == "iterations" else math.inf))
     run = RunFolder(
-        folder, settings, variant, length, _curve(points, TRAIN), _curve(points, TEST),
+        folder, settings, variant, RunLength(length, tuple(steps), int(batch_size), unit),
+        _curve(points, TRAIN), _curve(points, TEST),
         max((int(iteration) for iteration, _, _ in points), default=0),
     )  # fmt: skip
     if run.finished and not len(run.test):
@@ -151,21 +166,21 @@ def _settings(path: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _whole(settings: Mapping[str, Any], key: str, path: Path) -> int:
+def _positive(settings: Mapping[str, Any], key: str, path: Path) -> float:
     value = settings.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
         said = "is missing" if key not in settings else f"is {value!r}"
-        raise ValueError(f"{path}: {key} {said}, not a whole number above 0; move the run elsewhere, or train it anew")
+        raise ValueError(f"{path}: {key} {said}, not a number above 0; restore the file, or move the run elsewhere")
     return value
 
 
-def _points(path: Path, iterations: int) -> Iterator[tuple[int, str, float]]:
+def _points(path: Path, iterations: float) -> Iterator[tuple[int, str, float]]:
     """(iteration, TRAIN or TEST, percent) in the order of the file, and (iteration, "", nan) of every line."""
     for values in read_json_lines(path, strict=True):
         iteration = values.get("iteration")
         if not isinstance(iteration, int) or not 0 <= iteration <= iterations:
             raise ValueError(
-                f"{path}: a line has the iteration {iteration!r}, but config.yaml says {iterations} iterations; the "
+                f"{path}: a line has the iteration {iteration!r}, but config.yaml says {iterations:g} iterations; the "
                 "files are not of one run: restore them, or move the run elsewhere"
             )
         yield iteration, "", math.nan

@@ -7,40 +7,65 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
+from resnet_backbone.classification.batch import Batch
 from resnet_backbone.classification.batch_norm import recompute_statistics
 from resnet_backbone.classification.batches import training_batches
 from resnet_backbone.classification.classifier import Inputs
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.evaluate import Accuracy
+from resnet_backbone.classification.order import share
 from resnet_backbone.classification.splits import Data
-from resnet_backbone.engine.step import split
 from resnet_backbone.models.variants import find_variant
 from resnet_backbone.weights.files import write_weights
 from resnet_backbone.weights.record import WeightRecord
 
 
-def exact_norms(model: nn.Module, config: TrainConfig, data: Data, inputs: Inputs, device: torch.device) -> None:
-    """Sets batch norms to their averages over `exact_norm_images` augmented training images (Appendix A).
+def exact_norms(model: nn.Module, config: TrainConfig, data: Data, inputs: Inputs, device: torch.device) -> int:
+    """Sets batch norms to mean and variance over `exact_norm_images` training images, or all there are (Appendix A).
 
-    The images are those of the run's first batches, whatever was trained after them, at the side that the run ends
-    with, and in the parts that batch norm saw in training: the same averages in however many processes.
+    The views are the training's at the size of its end: drawn anew for each image, without mixing; in the parts that
+    batch norm saw in training, so that many processes find what one finds.
+
+    Returns:
+        how many images it were, of all processes.
     """
-    count = math.ceil(config.exact_norm_images / config.batch_size)
-    of_the_end = dataclasses.replace(config, start_size=None)
+    batches = _each_once(config, data, device)
+    return recompute_statistics(model, (inputs.of(part) for batch in batches for part in _parts(batch, config)))
 
-    def views() -> Iterator[torch.Tensor]:
-        batches: Any = training_batches(data.train, of_the_end, 0, device)
-        for batch in itertools.islice(batches, count):
-            parts: Any = split(batch, config.accumulate)
-            for part in parts:
-                yield inputs.of(part)
 
-    recompute_statistics(model, views())
+def _each_once(config: TrainConfig, data: Data, device: torch.device) -> Iterator[Batch]:
+    """The first images of an epoch; a last batch that is not whole joins the one before it, lest it be too small."""
+    config = dataclasses.replace(config, repeats=1, start_size=None)
+    images = min(config.exact_norm_images, len(data.train))
+    batches = training_batches(data.train, config, 0, device)
+    waiting: Batch | None = None
+    for batch in itertools.islice(batches, math.ceil(images / config.batch_size)):
+        own = torch.from_numpy(share(config, batch.iteration) < images).to(batch.images.device)
+        batch.images = batch.images[own]
+        if (batch.iteration + 1) * config.batch_size > images and waiting is not None:
+            waiting.images = torch.cat([waiting.images, batch.images])
+            continue
+        if waiting is not None:
+            yield waiting
+        waiting = batch
+    if waiting is not None:
+        yield waiting
+
+
+def _parts(batch: Batch, config: TrainConfig) -> Iterator[Batch]:
+    size = math.ceil(len(batch.images) / config.accumulate)
+    return (batch[start : start + size] for start in range(0, len(batch.images), size))
+
+
+def norm_notes(images: int, data: Data) -> tuple[str, ...]:
+    """For the record: what `exact_norms` did."""
+    whole = "the" if images == len(data.train) else f"{images:,} of the"
+    said = f"batch norms: mean and variance over {whole} {len(data.train):,} training images, augmented as in training"
+    return (said,) if images else ()
 
 
 def write_final(

@@ -15,19 +15,21 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from resnet_backbone.classification.batches import Batch, training_batches
+from resnet_backbone.classification.batch import Batch
+from resnet_backbone.classification.batches import training_batches
 from resnet_backbone.classification.checkpoint import read_run, save_state
 from resnet_backbone.classification.classifier import Classifier, Inputs
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.length import length_of
 from resnet_backbone.classification.schedule import LearningRate
-from resnet_backbone.classification.splits import Data
+from resnet_backbone.classification.splits import Data, Streamed
 from resnet_backbone.engine import group, loop
 from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.engine.best import Best
 from resnet_backbone.engine.checkpoint import fill
 from resnet_backbone.engine.ema import make_ema
 from resnet_backbone.engine.loop import LAST, Keep
+from resnet_backbone.engine.recent import Files
 from resnet_backbone.engine.seeds import seed_of
 from resnet_backbone.engine.step import TrainStep
 from resnet_backbone.engine.text import some
@@ -37,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 CHOSEN_BY = "holdout/top1"
+CHECK_EVERY = {"cpu": 1, "cuda": loop.PERIOD}
+"""Steps whose losses are looked at together: a GPU would wait for the computer in each, a CPU does not."""
 
 
 class Loop(loop.Loop):
@@ -71,6 +75,7 @@ class Loop(loop.Loop):
             dtype=DTYPES[config.precision],
             device=device.type,
             seed=lambda iteration, part: seed_step(config, iteration, part),
+            check_every=CHECK_EVERY[device.type],
         )
         self.broken = Broken(config.broken_images, output)
         super().__init__(
@@ -84,6 +89,7 @@ class Loop(loop.Loop):
             test_every=length.test_every,
             device=str(device),
             best=Best(CHOSEN_BY if data.holdout is not None else "", "holdout"),
+            wandb=config.wandb,
             ema=make_ema(network, config.ema) if config.ema else None,
             keep=keep,
             parts={"broken": self.broken},
@@ -101,10 +107,20 @@ class Loop(loop.Loop):
         if not path.exists():
             return
         state = read_run(path, self.config, self.data, group.world())
+        self._check_readers(path, state)
         self.iteration, self._tested = int(state["iteration"]), int(state["tested"])
         fill(self.parts, state)
         self._set_rate()
         logger.info("resumed from %s after %d iterations", path, self.iteration)
+
+    def _check_readers(self, path: Path, state: Mapping[str, Any]) -> None:
+        """The order of a stream of shards depends on who reads them."""
+        before = int(state["processes"]), int(state["config"]["workers"])
+        if isinstance(self.data.train, Streamed) and before != (group.world(), self.config.workers):
+            raise ValueError(
+                f"{path}: shards were read by {before[0]} processes with workers {before[1]}, now by {group.world()} "
+                f"with {self.config.workers}, in another order; keep both, or start anew with --overwrite"
+            )
 
     def batches(self) -> Iterator[Batch]:
         """From `iteration` on."""
@@ -112,9 +128,10 @@ class Loop(loop.Loop):
             self.broken.add(batch.broken)
             yield batch
 
-    def files_of(self, batch: Batch) -> list[str]:
-        """As the split names the first of them."""
-        return [some(batch.names(), 16)] if len(batch) else []
+    def files_of(self, batch: Batch) -> Files:
+        """As the split names them."""
+        name, indices = batch.name, batch.indices
+        return lambda: [name(int(index)) for index in indices]
 
     def write_state(self, path: Path) -> None:
         """With recipe and classes; older checkpoints stay as `keep` says."""
@@ -141,6 +158,7 @@ class Loop(loop.Loop):
     def advance(self) -> None:
         """Sets the rate of the next iteration."""
         self.iteration += 1
+        self._ends.append(time.monotonic())
         if self.rate.wants_training_error():
             self.rate.tell_training_error(self._error())
         self._set_rate()
@@ -151,11 +169,12 @@ class Loop(loop.Loop):
 
     def shown(self, losses: Mapping[str, float], rate: float) -> dict[str, float | str]:
         """Images a second and, on a GPU, memory too."""
-        self._ends.append(time.monotonic())
         values = super().shown(losses, rate)
         if len(self._ends) > 1:
-            # The median: between two of them there may have been a test.
-            speed = self.config.batch_size / float(np.median(np.diff(self._ends)))
+            # On a CPU the median: between two of them there may have been a test. A GPU is waited for now and then,
+            # and in most steps not at all.
+            each = np.diff(self._ends)
+            speed = self.config.batch_size / float(np.median(each) if self.step.check_every == 1 else np.mean(each))
             values["images/s"] = f"{speed:,.0f}"
         if self.device.type == "cuda":
             values["memory"] = f"{torch.cuda.max_memory_allocated(self.device) / 2**30:.1f} GiB"

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.splits import SYNTHETIC, Data, Part, Split
+from resnet_backbone.classification.splits import SYNTHETIC, Data, Part, Split, Streamed
 from resnet_backbone.engine.atomic import write_atomically
 
 TRAIN_IMAGES, TEST_IMAGES = 32, 16
@@ -71,7 +71,7 @@ def smoke_data(config: TrainConfig, folder: Path) -> tuple[str, str]:
 
 
 def _few(split: Split, count: int) -> Split:
-    if len(split) <= count:
+    if len(split) <= count or isinstance(split, Streamed):
         return split
     by_class = np.argsort(np.asarray(split.labels), kind="stable")
     places = np.linspace(0, len(split) - 1, count).round().astype(int)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -15,18 +16,18 @@ import torch
 import yaml
 from torch import nn
 
-from resnet_backbone.classification.batches import evaluation_batches, mean_image
+from resnet_backbone.classification.batches import evaluation_batches
 from resnet_backbone.classification.classifier import Inputs, build_classifier
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.evaluate import Accuracy, evaluate
-from resnet_backbone.classification.final import exact_norms, write_final
+from resnet_backbone.classification.final import exact_norms, norm_notes, write_final
 from resnet_backbone.classification.length import check_batch
 from resnet_backbone.classification.loop import Loop
+from resnet_backbone.classification.resident import mean_image
 from resnet_backbone.classification.splits import Data, Split, open_data
 from resnet_backbone.engine import group
 from resnet_backbone.engine.atomic import remove_unfinished, write_atomically
 from resnet_backbone.engine.best import Best
-from resnet_backbone.engine.checkpoint import check_resumed_together
 from resnet_backbone.engine.device import find_device
 from resnet_backbone.engine.journal import Journal
 from resnet_backbone.engine.logs import set_up_logs
@@ -89,7 +90,7 @@ def pretrain(
     loop = Loop(config, opened, network, output, device, lambda model, best: _keep(model, best, config, opened, output))
     if resume:
         loop.resume()
-        check_resumed_together(output / LAST, loop.iteration)
+        loop.check_resumed_together()
     if loop.iteration == 0:
         _clear(output)
     _describe(config, opened, loop, output)
@@ -127,6 +128,8 @@ def _device(config: TrainConfig) -> torch.device:
 def _network(config: TrainConfig, data: Data, device: torch.device) -> Network:
     torch.manual_seed(config.seed)
     torch.backends.cudnn.benchmark = not config.deterministic
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with this alone
     torch.use_deterministic_algorithms(config.deterministic)
     network = build_classifier(config, len(data.classes))
     if config.mean_image:
@@ -188,15 +191,14 @@ def _finish(config: TrainConfig, data: Data, loop: Loop, began: float) -> Outcom
     """Exact statistics, a last test, the weights with their record."""
     output = loop.output
     with loop.tested() as model:
-        if config.exact_norm_images:
-            exact_norms(model, config, data, loop.inputs, loop.device)
+        images = exact_norms(model, config, data, loop.inputs, loop.device) if config.exact_norm_images else 0
         accuracies = {name: measure(model, split, config, loop.inputs, loop.device) for name, split in _tested(data)}
         numbers: Mapping[str, float] = {k: v for name, one in accuracies.items() for k, v in one.numbers(name).items()}
         loop.judge(model, numbers)
         if group.is_main():
-            write_final(output / FINAL, model, config, data, accuracies["val"])
+            write_final(output / FINAL, model, config, data, accuracies["val"], norm_notes(images, data))
     seconds = time.monotonic() - began
-    with Journal(output, loop.iteration, str(loop.device)) as journal:
+    with Journal(output, loop.iteration, str(loop.device), config.wandb) as journal:
         journal.evaluated(loop.iteration, numbers)
     for name, accuracy in accuracies.items():
         logger.info("%s: %s, after %s", name, accuracy, duration(seconds))

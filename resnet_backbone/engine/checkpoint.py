@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -10,10 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
-from resnet_backbone.engine import group
 from resnet_backbone.engine.atomic import write_atomically
-
-logger = logging.getLogger(__name__)
 
 
 class Part(Protocol):
@@ -52,25 +48,6 @@ def read_state(path: Path, needed: Collection[str], remedy: str) -> dict[str, An
     if missing:
         raise ValueError(f"{path}: not a checkpoint of this tool (it has no {missing[0]!r}); {remedy}")
     return state
-
-
-def check_resumed_together(path: Path, iteration: int) -> None:
-    """All processes go on from the same iteration; with nothing to go on from yet, the run begins.
-
-    So one command line, with --resume, serves a job's first start and every restart.
-
-    Raises:
-        ValueError: they see different checkpoints.
-    """
-    found = group.gather_all(iteration)
-    if len(set(found)) > 1:
-        other = next(rank for rank, one in enumerate(found) if one != found[0])
-        raise ValueError(
-            f"{path}: process 0 resumes after {found[0]} iterations, process {other} after {found[other]}; "
-            "all machines have to see the same folder: --output DIR on a shared file system"
-        )
-    if iteration == 0:
-        logger.info("nothing to resume in %s yet: from the beginning", path.parent)
 
 
 def fill(parts: Mapping[str, Part], state: Mapping[str, Any]) -> None:

@@ -23,7 +23,6 @@ from resnet_backbone.detection.training.testing import Numbers, flat, test, trai
 from resnet_backbone.engine import group
 from resnet_backbone.engine.atomic import remove_unfinished, write_atomically
 from resnet_backbone.engine.best import Best
-from resnet_backbone.engine.checkpoint import check_resumed_together
 from resnet_backbone.engine.journal import Journal
 from resnet_backbone.engine.loop import LAST
 from resnet_backbone.engine.room import refuse
@@ -84,7 +83,7 @@ def _train(ready: Prepared, options: RunOptions, model: nn.Module) -> dict[str, 
     loop = Loop(cfg, model, records, output, keep)
     if options.resume:
         loop.resume(new_schedule=options.new_schedule)
-        check_resumed_together(output / LAST, loop.iteration)
+        loop.check_resumed_together()
     elif comm.is_main_process():
         _clear(output)
     if comm.is_main_process():

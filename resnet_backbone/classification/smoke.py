@@ -73,7 +73,7 @@ def smoke_data(config: TrainConfig, folder: Path) -> tuple[str, str]:
 def _few(split: Split, count: int) -> Split:
     if len(split) <= count or isinstance(split, Streamed):
         return split
-    by_class = np.argsort(np.asarray(split.labels), kind="stable")
+    by_class = np.argsort(split.labels, kind="stable")
     places = np.linspace(0, len(split) - 1, count).round().astype(int)
     return Part(split, np.sort(by_class[places]))
 

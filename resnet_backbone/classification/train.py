@@ -158,6 +158,14 @@ def _describe(config: TrainConfig, data: Data, loop: Loop, output: Path) -> None
     )  # fmt: skip
 
 
+    behind = [step for step in config.steps if step >= config.length]
+    if behind:
+        logger.warning(
+            "steps %s lie behind the end, %g %s: the rate does not drop there; give other steps, or schedule cosine",
+            list(behind), config.length, config.unit,
+        )  # fmt: skip
+
+
 def _keep(model: nn.Module, best: Best, config: TrainConfig, data: Data, output: Path) -> None:
     note = f"best {best.metric}, {best.value:.2f}, after {best.iteration} iterations"
     write_final(output / BEST, model, config, data, None, (note,))

@@ -72,6 +72,25 @@ def coco(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Class folders of two classes of 16 images to train on and 6 to validate on."""
+    from made_pretraining import write_stripes
+
+    return write_stripes(tmp_path / "data")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As torchrun sets it: sums have other last bits on two."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def archives(tmp_path: Path) -> Path:
     """A folder with ILSVRC2012's archives in miniature."""
     from made_ilsvrc import write_archives

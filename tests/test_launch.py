@@ -28,23 +28,23 @@ def job(action: Callable[[], object], uses_gpu: Callable[[], bool] = bool) -> Jo
     return Job(action, uses_gpu, remedy="go on", memory_remedy="a smaller batch", device_key="DEVICE")
 
 
-def torchruns(rank: int, port: int) -> dict[str, str]:
+def torchruns(rank: int, port: int, world: int) -> dict[str, str]:
     return {
-        "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2",
+        "RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(world),
         "MASTER_ADDR": "localhost", "MASTER_PORT": str(port),
     }  # fmt: skip
 
 
-def ends(capfd, chosen: Job, *more) -> tuple[list[int | None], list[str], str]:
-    """Exit codes of two processes as torchrun starts them, what they wrote as errors, and to standard output."""
+def ends(capfd, chosen: Job, *more, world: int = 2) -> tuple[list[int | None], list[str], str]:
+    """Exit codes of processes as torchrun starts them, what they wrote as errors, and to standard output."""
     port = free_port()
 
     def begin(rank: int) -> None:
-        os.environ.update(torchruns(rank, port))
+        os.environ.update(torchruns(rank, port, world))
         sys.exit(start(chosen, Asked(timeout=timedelta(seconds=60)), *more))
 
     context = multiprocessing.get_context("fork")
-    started = [context.Process(target=begin, args=(rank,)) for rank in (0, 1)]
+    started = [context.Process(target=begin, args=(rank,)) for rank in range(world)]
     for one in started:
         one.start()
     deadline = time.monotonic() + 60

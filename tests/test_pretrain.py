@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from made_pretraining import SMALL, TOOL
 from torch import nn
 
 from resnet_backbone.classification.batches import evaluation_batches, training_batches
@@ -29,26 +29,7 @@ from resnet_backbone.weights.files import read_weights
 from resnet_backbone.weights.load import load_weights
 
 ROOT = Path(__file__).parents[1]
-TOOL = ROOT / "tools" / "pretrain_imagenet.py"
 CPU = torch.device("cpu")
-SMALL = TrainConfig(
-    network="resnet18", stem_out_channels=8, res2_out_channels=8, epochs=3.0, batch_size=8, rate_per_256=1.0,
-    scale=(0.5, 1.0), size=32, test_size=32, test_resize=36, exact_norm_images=32, workers=0, device="cpu",
-)  # fmt: skip
-
-
-@pytest.fixture
-def folders(tmp_path):
-    """Two classes that any network can tell apart: stripes across and stripes down."""
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 16), ("val", 6)):
-        for name in ("across", "down"):
-            (tmp_path / "data" / split / name).mkdir(parents=True)
-            for index in range(count):
-                pixels = rng.integers(0, 60, (40, 48, 3), dtype=np.uint8)
-                pixels[(slice(rng.integers(4), None, 8),) if name == "across" else np.s_[:, rng.integers(4) :: 8]] = 230
-                Image.fromarray(pixels).save(tmp_path / "data" / split / name / f"{index}.png")
-    return tmp_path / "data"
 
 
 def test_config_mistakes_are_named(tmp_path):

@@ -63,15 +63,6 @@ def lines_of(tmp_path: Path, name: str) -> list[list]:
             for rank in (0, 1)]  # fmt: skip
 
 
-@pytest.fixture
-def one_thread():
-    """As torchrun sets it: sums have other last bits on two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_torchrun_restarts_and_equals_one_process(tmp_path, monkeypatch, one_thread):
     """One of two processes is killed; torchrun starts both again; losses, weights, detections are one process's."""
     data = write_split(tmp_path / "rectangles")

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from resnet_backbone.classification.config import TrainConfig
+from resnet_backbone.classification.splits import Data
 from resnet_backbone.engine import checkpoint as engine
 from resnet_backbone.engine.checkpoint import Part
 
-# These may differ between the run and its continuation without changing what is learnt.
+# These may differ between the run and its continuation without changing what is learnt (but see `_free`).
 FREE = {"workers", "cache", "device", "data", "test_every", "save_every", "keep", "compile", "reader", "wandb"}
 REMEDY = "start anew with --overwrite"
 
@@ -21,7 +22,7 @@ def save_state(
     parts: Mapping[str, Part],
     iteration: int,
     config: TrainConfig,
-    classes: tuple[str, ...],
+    data: Data,
     tested: int,
     processes: int,
 ) -> None:
@@ -30,35 +31,52 @@ def save_state(
     Raises:
         OSError: the disk is full; an older file stays.
     """
-    facts = {"iteration": iteration, "tested": tested, "classes": list(classes), "processes": processes}
+    facts = {"iteration": iteration, "tested": tested, "classes": list(data.classes), "images": len(data.train)}
+    facts["processes"] = processes
     engine.save_state(path, parts, config=dataclasses.asdict(config), **facts)
 
 
-def read_run(path: Path, config: TrainConfig, classes: tuple[str, ...], processes: int) -> dict[str, Any]:
+def read_run(path: Path, config: TrainConfig, data: Data, processes: int) -> dict[str, Any]:
     """The state that a run with `config` goes on from.
 
     Raises:
-        ValueError: not such a file, or one of another recipe, other classes, or another cut of the batch.
+        ValueError: not such a file, or one of another recipe, other classes or images, or another cut of the batch.
     """
-    state = engine.read_state(path, ("iteration", "config", "classes"), REMEDY)
+    state = engine.read_state(path, ("iteration", "tested", "config", "classes", "images", "processes"), REMEDY)
     before, now = state["config"], dataclasses.asdict(config)
     if before.get("network") != config.network:
         raise ValueError(f"{path}: a checkpoint of {before.get('network')}, not of {config.network}; {REMEDY}")
     for key in now:
-        if key not in FREE and before.get(key) != now[key] and key != "accumulate":
+        if not _free(key, config) and before.get(key) != now[key]:
             raise ValueError(
                 f"{path}: the run was begun with {key} {before.get(key)!r}, now it is {now[key]!r}; a run cannot be "
                 f"changed half-way: give the old value, or {REMEDY}"
             )
-    if tuple(state["classes"]) != classes:
-        raise ValueError(
-            f"{path}: the run was begun with {len(state['classes'])} classes, the data have {len(classes)}, or others; "
-            f"{REMEDY}"
-        )
-    parts = int(before.get("accumulate", 1)) * int(state.get("processes", 1))
+    _refuse_other_data(path, state, data)
+    parts = int(before["accumulate"]) * int(state["processes"])
     if parts != config.accumulate * processes:
         raise ValueError(
             f"{path}: the batch was cut into {parts} parts, now into {config.accumulate * processes} (processes times "
             f"accumulate), which batch norm would notice; keep the product, or {REMEDY}"
         )
     return state
+
+
+def _free(key: str, config: TrainConfig) -> bool:
+    if key == "test_every":  # the plateau rule looks at every test
+        return config.schedule != "plateau"
+    return key in FREE or key == "accumulate"  # whose product with the processes is looked at
+
+
+def _refuse_other_data(path: Path, state: Mapping[str, Any], data: Data) -> None:
+    before = tuple(state["classes"])
+    said = ""
+    if len(before) != len(data.classes):
+        said = f"{len(before)} classes, the data have {len(data.classes)}"
+    elif before != data.classes:
+        old, new = next(pair for pair in zip(before, data.classes, strict=True) if pair[0] != pair[1])
+        said = f"the class {old!r} where the data have {new!r}"
+    elif state["images"] != len(data.train):
+        said = f"{state['images']:,} training images, the data have {len(data.train):,}, in another order then"
+    if said:
+        raise ValueError(f"{path}: the run was begun with {said}; give the data of then, or {REMEDY}")

@@ -27,12 +27,14 @@ from resnet_backbone.weights.record import WeightRecord
 def exact_norms(model: nn.Module, config: TrainConfig, data: Data, inputs: Inputs, device: torch.device) -> int:
     """Sets batch norms to mean and variance over `exact_norm_images` training images, or all there are (Appendix A).
 
-    The views are the training's at the size of its end: drawn anew for each image, without mixing.
+    The views are the training's at the size of its end: drawn anew for each image, without mixing; in the parts that
+    batch norm saw in training, so that many processes find what one finds.
 
     Returns:
         how many images it were, of all processes.
     """
-    return recompute_statistics(model, (inputs.of(batch) for batch in _each_once(config, data, device)))
+    batches = _each_once(config, data, device)
+    return recompute_statistics(model, (inputs.of(part) for batch in batches for part in _parts(batch, config)))
 
 
 def _each_once(config: TrainConfig, data: Data, device: torch.device) -> Iterator[Batch]:
@@ -52,6 +54,11 @@ def _each_once(config: TrainConfig, data: Data, device: torch.device) -> Iterato
         waiting = batch
     if waiting is not None:
         yield waiting
+
+
+def _parts(batch: Batch, config: TrainConfig) -> Iterator[Batch]:
+    size = math.ceil(len(batch.images) / config.accumulate)
+    return (batch[start : start + size] for start in range(0, len(batch.images), size))
 
 
 def norm_notes(images: int, data: Data) -> tuple[str, ...]:

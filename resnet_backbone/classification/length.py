@@ -55,6 +55,29 @@ def length_of(config: TrainConfig, images: int) -> Length:
     return Length(total, test, save, schedule)
 
 
+def check_batch(config: TrainConfig, images: int, processes: int) -> None:
+    """Refuses a batch that cannot be cut into equal parts, or that holds an image several times.
+
+    Args:
+        images: that are trained on.
+        processes: that train together.
+
+    Raises:
+        ValueError: says which batch there could be.
+    """
+    size, parts = config.batch_size, processes * config.accumulate
+    if size % parts:
+        raise ValueError(
+            f"batch_size: {size} images are no multiple of {parts} parts ({processes} processes times accumulate "
+            f"{config.accumulate}); give {max(size // parts, 1) * parts} (the rate follows)"
+        )
+    if images < size:
+        raise ValueError(
+            f"batch_size: {size}, but there are only {images} training images; give {max(images // parts, 1) * parts} "
+            "or less (the rate follows)"
+        )
+
+
 def side_at(config: TrainConfig, iteration: int, total: int) -> int:
     """Side of the training images of an iteration, in pixels."""
     if config.start_size is None:

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from resnet_backbone.classification.length import length_of
 from resnet_backbone.classification.schedule import LearningRate
 from resnet_backbone.classification.splits import Data, Streamed
 from resnet_backbone.engine import group, loop
+from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.engine.best import Best
 from resnet_backbone.engine.checkpoint import fill
 from resnet_backbone.engine.ema import make_ema
@@ -105,7 +106,7 @@ class Loop(loop.Loop):
         path = self.output / LAST
         if not path.exists():
             return
-        state = read_run(path, self.config, self.data.classes, group.world())
+        state = read_run(path, self.config, self.data, group.world())
         self._check_readers(path, state)
         self.iteration, self._tested = int(state["iteration"]), int(state["tested"])
         fill(self.parts, state)
@@ -134,8 +135,13 @@ class Loop(loop.Loop):
 
     def write_state(self, path: Path) -> None:
         """With recipe and classes; older checkpoints stay as `keep` says."""
-        save_state(path, self.parts, self.iteration, self.config, self.data.classes, self._tested, group.world())
+        save_state(path, self.parts, self.iteration, self.config, self.data, self._tested, group.world())
         keep_last(path, self.iteration, self.config.keep)
+
+    def save(self) -> None:
+        """Knows all broken images first, whichever process met them."""
+        self.broken.share()
+        super().save()
 
     def wrapped(self) -> nn.Module:
         """In `DistributedDataParallel` where there are several processes."""
@@ -196,10 +202,11 @@ class Broken:
     """Images that could not be read: named once, and too many end the run."""
 
     def __init__(self, limit: int, output: Path) -> None:
-        self._limit, self._output = limit, output
+        self._limit, self._file = limit, output / "broken_images.txt"
         self.names: list[str] = []
+        self._new: list[tuple[str, str]] = []
 
-    def add(self, found: tuple[tuple[str, str], ...]) -> None:
+    def add(self, found: Sequence[tuple[str, str]]) -> None:
         """Takes those of a batch.
 
         Raises:
@@ -209,22 +216,39 @@ class Broken:
             if name in self.names:
                 continue
             self.names.append(name)
+            self._new.append((name, said))
             logger.warning("passed over, %d of at most %d: %s", len(self.names), self._limit, said)
-            with (self._output / "broken_images.txt").open("a", encoding="utf-8") as file:
-                file.write(f"{name}\n")
+            self._write()
             if len(self.names) > self._limit:
                 raise ValueError(
                     f"broken_images: more than {self._limit} images cannot be read ({some(self.names, 3)}); mend them, "
-                    f"or raise broken_images; all are listed in {self._output / 'broken_images.txt'}"
+                    f"or raise broken_images; all are listed in {self._file}"
                 )
+
+    def share(self) -> None:
+        """Takes those that other processes have met since the last time; all have to call it.
+
+        Raises:
+            ValueError: together there are more than the limit.
+        """
+        new, self._new = self._new, []
+        for found in group.gather_all(new):
+            self.add(found)
+        self._new = []
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
         return {"names": list(self.names)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Those that were named before."""
+        """Those that were named before; the list of a run that went further is cut back."""
         self.names = list(state["names"])
+        if self.names or self._file.exists():
+            self._write()
+
+    def _write(self) -> None:
+        if group.is_main():
+            write_atomically(self._file, lambda file: file.write("".join(f"{one}\n" for one in self.names).encode()))
 
 
 def make_optimizer(config: TrainConfig, network: nn.Module, device: torch.device) -> torch.optim.Optimizer:

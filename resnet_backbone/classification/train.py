@@ -21,6 +21,7 @@ from resnet_backbone.classification.classifier import Inputs, build_classifier
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.evaluate import Accuracy, evaluate
 from resnet_backbone.classification.final import exact_norms, norm_notes, write_final
+from resnet_backbone.classification.length import check_batch
 from resnet_backbone.classification.loop import Loop
 from resnet_backbone.classification.resident import mean_image
 from resnet_backbone.classification.splits import Data, Split, open_data
@@ -32,6 +33,7 @@ from resnet_backbone.engine.journal import Journal
 from resnet_backbone.engine.logs import set_up_logs
 from resnet_backbone.engine.loop import LAST
 from resnet_backbone.engine.progress import duration
+from resnet_backbone.engine.room import disk, refuse
 from resnet_backbone.models.network import Network
 
 logger = logging.getLogger(__name__)
@@ -77,14 +79,20 @@ def pretrain(
     """
     began, output = time.monotonic(), Path(output)
     config = dataclasses.replace(config, data=str(data))
-    _open_folder(output, resume, overwrite)
-    device = find_device(config.device)
-    opened = choose(open_data(config.data, holdout=config.holdout, seed=config.seed))
+    _refuse_held(output, resume, overwrite)
+    device = _device(config)
+    found = open_data(config.data, holdout=config.holdout, seed=config.seed)
+    check_batch(config, len(found.train), group.world())
+    opened = choose(found)
+    output.mkdir(parents=True, exist_ok=True)
+    set_up_logs(output / "log.txt" if group.is_main() else None, quiet=not group.is_main())
     network = _network(config, opened, device)
     loop = Loop(config, opened, network, output, device, lambda model, best: _keep(model, best, config, opened, output))
     if resume:
         loop.resume()
         loop.check_resumed_together()
+    if loop.iteration == 0:
+        _clear(output)
     _describe(config, opened, loop, output)
 
     def test(model: nn.Module) -> dict[str, float]:
@@ -108,6 +116,15 @@ def _tested(data: Data) -> list[tuple[str, Split]]:
     return [("val", data.val)] + ([("holdout", data.holdout)] if data.holdout is not None else [])
 
 
+def _device(config: TrainConfig) -> torch.device:
+    device = find_device(config.device)
+    if group.world() > 1 and device.index is not None:
+        raise ValueError(f"device: {config.device!r} is one GPU for all processes; use device cuda")
+    if group.world() > 1 and config.norm == "SyncBN" and device.type == "cpu":
+        raise ValueError("norm: SyncBN exchanges statistics between GPUs alone; on the CPU use BN or GN")
+    return device
+
+
 def _network(config: TrainConfig, data: Data, device: torch.device) -> Network:
     torch.manual_seed(config.seed)
     torch.backends.cudnn.benchmark = not config.deterministic
@@ -122,27 +139,34 @@ def _network(config: TrainConfig, data: Data, device: torch.device) -> Network:
     return network
 
 
-def _open_folder(output: Path, resume: bool, overwrite: bool) -> None:
-    held = [name for name in (LAST, FINAL) if (output / name).exists()]
+def _refuse_held(output: Path, resume: bool, overwrite: bool) -> None:
+    refuse([disk(output, 0)])
+    held = [name for name in (LAST, FINAL, BEST) if (output / name).exists()]
     if held and not (resume or overwrite):
         raise ValueError(
             f"{output} holds a run: go on with --resume, begin anew with --overwrite, or choose another --output"
         )
+    if resume and held and LAST not in held:
+        raise ValueError(
+            f"{output} holds {held[0]}, but no {LAST} to go on from: begin anew with --overwrite instead of --resume, "
+            "or choose another --output"
+        )
+
+
+def _clear(output: Path) -> None:
+    """Takes away what an earlier run left, now that this one can begin."""
     if group.is_main():
-        output.mkdir(parents=True, exist_ok=True)
-        if not resume:
-            earlier = [output / name for name in (LAST, FINAL, BEST, "metrics.jsonl", "broken_images.txt")]
-            for old in (*earlier, *output.glob("last_*.pth")):
-                old.unlink(missing_ok=True)
-            shutil.rmtree(output / "tensorboard", ignore_errors=True)
-        for name in (LAST, FINAL, BEST):
-            remove_unfinished(output / name)
-    set_up_logs(output / "log.txt" if group.is_main() else None, quiet=not group.is_main())
+        earlier = [output / name for name in (LAST, FINAL, BEST, "metrics.jsonl", "broken_images.txt")]
+        for old in (*earlier, *output.glob("last_*.pth")):
+            old.unlink(missing_ok=True)
+        shutil.rmtree(output / "tensorboard", ignore_errors=True)
 
 
 def _describe(config: TrainConfig, data: Data, loop: Loop, output: Path) -> None:
     if not group.is_main():
         return
+    for name in (LAST, FINAL, BEST):
+        remove_unfinished(output / name)
     text = yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config))), sort_keys=False)
     write_atomically(output / "config.yaml", lambda file: file.write(text.encode()))
     held = f", {len(data.holdout):,} held out" if data.holdout is not None else ""

@@ -40,7 +40,9 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
-        if isinstance(error, OSError) and error.filename is None and error.errno is not None:
+        # torch's writer fails in its own way after a write that failed.
+        cause = error.__context__ if isinstance(error, RuntimeError) else error
+        if isinstance(cause, OSError) and cause.filename is None and cause.errno is not None:
             # A write that fails does not say which file it was.
-            raise OSError(error.errno, error.strerror, str(path)) from error
+            raise OSError(cause.errno, cause.strerror, str(path)) from error
         raise

@@ -10,8 +10,11 @@ from typing import NamedTuple
 
 from resnet_backbone.engine import group
 from resnet_backbone.engine.step import Diverged, DivergedTogether
+from resnet_backbone.engine.text import some
 
 Files = Callable[[], list[str]]
+NAMED = 16
+"""So many images of each process are named."""
 
 
 class _Batch(NamedTuple):
@@ -55,7 +58,7 @@ class Recent:
             # Whose images made gradients wrong that all share, is known to none alone.
             together = isinstance(error, DivergedTogether)
             of_processes = group.gather_all(batch.files()) if together else [batch.files()]
-            files = ", ".join(name for names in of_processes for name in names)
+            files = ", ".join(some(names, NAMED) for names in of_processes)
             saved = f"; the last checkpoint is kept: {self._checkpoint}" if self._checkpoint.exists() else ""
             where = f"at iteration {at + 1} (rate {batch.rate:g}, images {files})"
             raise Diverged(f"{error} {where}: {self._remedy}{saved}") from None

@@ -68,8 +68,8 @@ def find_images(folder: str | Path, limit: int | None = None) -> LabelledImages:
     return LabelledImages(files, labels, classes)
 
 
-def load_classifier(weights: str | Path, images: LabelledImages) -> tuple[Network, WeightRecord]:
-    """The classifier that a file of weights is of, as its record says, ready to be tested on `images`.
+def load_classifier(weights: str | Path, images: LabelledImages | None = None) -> tuple[Network, WeightRecord]:
+    """The classifier that a file of weights is of, as its record says, ready to be tested on `images`, if any.
 
     Raises:
         ValueError: a backbone or a detector, an unknown network, or one with other classes than the images.
@@ -82,13 +82,8 @@ def load_classifier(weights: str | Path, images: LabelledImages) -> tuple[Networ
     if count is None or record.variant is None:
         missing = "classifier (only a backbone)" if count is None else "network of the family that they belong to"
         raise ValueError(f"{weights}: there is no {missing} in these weights")
-    if images.classes and len(images.classes) != count:
-        raise ValueError(
-            f"{weights}: {count} classes, but the images lie in {len(images.classes)} class folders; give all classes "
-            "a folder each, or a labels.txt with lines of file name and class index"
-        )
-    if max(images.labels) >= count:
-        raise ValueError(f"{weights}: {count} classes, but an image has the label {max(images.labels)}")
+    if images is not None:
+        _check_labels(weights, count, images)
     variant = find_variant(record.variant)
     options: dict[str, Any] = {"num_classes": count}
     if variant.family != "vgg":  # narrower networks have the same names
@@ -97,6 +92,16 @@ def load_classifier(weights: str | Path, images: LabelledImages) -> tuple[Networ
     network = build_network(record.variant, **options)
     load_weights(network, source)
     return network.eval(), record
+
+
+def _check_labels(weights: str | Path, count: int, images: LabelledImages) -> None:
+    if images.classes and len(images.classes) != count:
+        raise ValueError(
+            f"{weights}: {count} classes, but the images lie in {len(images.classes)} class folders; give all classes "
+            "a folder each, or a labels.txt with lines of file name and class index"
+        )
+    if max(images.labels) >= count:
+        raise ValueError(f"{weights}: {count} classes, but an image has the label {max(images.labels)}")
 
 
 class _Viewed(Dataset[Views | ValueError]):
@@ -130,19 +135,27 @@ def run_protocol(
     Raises:
         ValueError: an image that cannot be read; names it.
     """
-    workers = min(workers, os.cpu_count() or 1)
-    loader: DataLoader[Any] = DataLoader(
-        _Viewed(images.files, protocol, record), batch_size=TOGETHER, num_workers=workers, collate_fn=list
-    )
-    progress, found = Progress(len(images.files), label), []
-    for views in progress.waiting(_whole(loader)):
+    count = len(images.files)
+    chunks = [list(range(start, min(start + TOGETHER, count))) for start in range(0, count, TOGETHER)]
+    progress, found = Progress(count, label), []
+    for views in progress.waiting(read_views(images.files, protocol, record, chunks, workers)):
         found.append(probabilities(network, record, views, protocol.everywhere, batch=batch).numpy())
         for _ in views:
             progress.step()
     return np.concatenate(found)
 
 
-def _whole(loader: DataLoader[Any]) -> Iterator[list[Views]]:
+def read_views(
+    files: Sequence[Path], protocol: Protocol, record: WeightRecord, chunks: Sequence[list[int]], workers: int
+) -> Iterator[list[Views]]:
+    """The views of the files of every chunk, read by `workers` processes.
+
+    Raises:
+        ValueError: an image that cannot be read; names it.
+    """
+    workers = min(workers, os.cpu_count() or 1)
+    viewed = _Viewed(files, protocol, record)
+    loader: DataLoader[Any] = DataLoader(viewed, batch_sampler=chunks, num_workers=workers, collate_fn=list)
     for batch in loader:
         for views in batch:
             if isinstance(views, ValueError):

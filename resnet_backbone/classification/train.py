@@ -181,7 +181,6 @@ def _describe(config: TrainConfig, data: Data, loop: Loop, output: Path) -> None
         config.precision, config.rate, config.rate_per_256, config.schedule, config.seed,
     )  # fmt: skip
 
-
     behind = [step for step in config.steps if step >= config.length]
     if behind:
         logger.warning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from resnet_backbone.classification.batched_crops import crop_batch, draw_crops
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.length import length_of, side_at
 from resnet_backbone.classification.order import Order
-from resnet_backbone.classification.splits import Array, Part, Pixels, Split
+from resnet_backbone.classification.splits import Array, Part, Pixels, Split, Synthetic
 from resnet_backbone.classification.streams import Stream, generator
 from resnet_backbone.engine import group
 from resnet_backbone.engine.interrupt import obey_parent_alone
@@ -86,6 +87,8 @@ def training_batches(split: Split, config: TrainConfig, start: int, device: torc
     Raises:
         ValueError: images that cannot be read, one after the other.
     """
+    if isinstance(split, Synthetic):
+        return _reused(split, config, start, device)
     if config.augmentation == "padded_crop":
         return _resident(split, config, start, device)
     return _loaded(split, config, start)
@@ -134,6 +137,19 @@ def _resident(split: Split, config: TrainConfig, start: int, device: torch.devic
             batch = crop_batch(images, chosen, crops, added * std + mean, std) + added
         yield Batch(batch, labels[torch.from_numpy(chosen).to(device)], iteration, chosen, array.name, ready=True)
         iteration += 1
+
+
+def _reused(split: Synthetic, config: TrainConfig, start: int, device: torch.device) -> Iterator[Batch]:
+    """One batch of each side, which stays on the device: what a run costs without its images."""
+    indices = np.arange(len(share(config, start)))
+    labels = torch.tensor(split.labels[: len(indices)], device=device)
+    total, made = length_of(config, len(split)).total, dict[int, torch.Tensor]()
+    for iteration in itertools.count(start):
+        side = side_at(config, iteration, total)
+        if side not in made:
+            noise = generator(Stream.VIEW, config.seed, side).integers(0, 256, (len(indices), 3, side, side), np.uint8)
+            made[side] = torch.from_numpy(noise).to(device)
+        yield Batch(made[side], labels, iteration, indices, split.name)
 
 
 def _array(split: Split) -> tuple[Array, NDArray[np.int64]]:

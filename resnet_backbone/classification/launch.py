@@ -11,6 +11,8 @@ import torch
 
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.smoke import few, shrunk, smoke_data
+from resnet_backbone.classification.speed import measure_speed
+from resnet_backbone.classification.splits import SYNTHETIC
 from resnet_backbone.classification.train import pretrain
 from resnet_backbone.engine import group, launch
 from resnet_backbone.engine.asked import Asked
@@ -76,6 +78,9 @@ def job(options: RunOptions) -> Job:
 def run(options: RunOptions) -> None:
     """The whole run, in each process."""
     config = options.read()
+    if config.data == SYNTHETIC and not options.smoke:
+        _measure(options, config)
+        return
     if not options.smoke:
         pretrain(config, config.data, options.folder, resume=options.resume, overwrite=options.overwrite)
         return
@@ -87,6 +92,14 @@ def run(options: RunOptions) -> None:
     if group.is_main():
         print(f"--smoke: {line}", flush=True)
     pretrain(config, data, options.folder, overwrite=overwrite, choose=few)
+
+
+def _measure(options: RunOptions, config: TrainConfig) -> None:
+    if options.resume:
+        raise ValueError("--resume: runs with --data synthetic leave nothing to go on from; leave it out")
+    output = options.output or options.folder.with_name(f"{options.folder.name}-speed")  # never over a real run
+    given = set(options.overrides[::2])
+    measure_speed(config, output, overwrite=options.overwrite, short=not given & {"epochs", "iterations"})
 
 
 def _uses_gpu(options: RunOptions) -> bool:

@@ -74,7 +74,8 @@ class Pace:
         clock: seconds of the loop.
 
     Attributes:
-        whole: all iterations behind those of the first line, in which workers start and kernels are chosen.
+        whole: all iterations up to the last line.
+        warm: those behind the first line, in which workers start and kernels are chosen.
     """
 
     def __init__(self, batch_size: int, timer: Timer, clock: Callable[[], float] = time.monotonic) -> None:
@@ -84,7 +85,7 @@ class Pace:
         self._recent: deque[Spent] = deque(maxlen=PERIOD)
         self._line, self._first, self._said = Spent(), True, False
         self._lines: deque[Spent] = deque(maxlen=LINES)
-        self.whole = Spent()
+        self.whole = self.warm = Spent()
 
     def waiting(self, batches: Iterator[T]) -> Iterator[T]:
         """Passes `batches` on."""
@@ -113,9 +114,10 @@ class Pace:
         self._timer.wait()
         self._read()
         spent = max(group.gather_all(self._line), key=lambda one: one.data)
+        self.whole += spent
         if not self._first:
             self._lines.append(spent)
-            self.whole += spent
+            self.warm += spent
         self._first, self._line = False, Spent()
         if not spent.steps:
             return {}

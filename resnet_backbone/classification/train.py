@@ -75,14 +75,14 @@ def pretrain(
     """
     began, output = time.monotonic(), Path(output)
     config = dataclasses.replace(config, data=str(data))
-    _open_folder(output, resume, overwrite)
+    open_folder(output, resume, overwrite)
     device = find_device(config.device)
     opened = choose(open_data(config.data, holdout=config.holdout, seed=config.seed))
-    network = _network(config, opened, device)
+    network = make_network(config, opened, device)
     loop = Loop(config, opened, network, output, device, lambda model, best: _keep(model, best, config, opened, output))
     if resume:
         loop.resume()
-    _describe(config, opened, loop, output)
+    describe(config, opened, loop, output)
 
     def test(model: nn.Module) -> dict[str, float]:
         return {key: value for name, split in _tested(opened) for key, value in _numbers(name, model, split).items()}
@@ -105,7 +105,8 @@ def _tested(data: Data) -> list[tuple[str, Split]]:
     return [("val", data.val)] + ([("holdout", data.holdout)] if data.holdout is not None else [])
 
 
-def _network(config: TrainConfig, data: Data, device: torch.device) -> Network:
+def make_network(config: TrainConfig, data: Data, device: torch.device) -> Network:
+    """A recipe's network for the data's classes, with weights drawn by the seed; sets what cuDNN may choose."""
     torch.manual_seed(config.seed)
     torch.backends.cudnn.benchmark = not config.deterministic
     torch.use_deterministic_algorithms(config.deterministic)
@@ -117,12 +118,21 @@ def _network(config: TrainConfig, data: Data, device: torch.device) -> Network:
     return network
 
 
-def _open_folder(output: Path, resume: bool, overwrite: bool) -> None:
-    held = [name for name in (LAST, FINAL) if (output / name).exists()]
-    if held and not (resume or overwrite):
-        raise ValueError(
-            f"{output} holds a run: go on with --resume, begin anew with --overwrite, or choose another --output"
-        )
+def held(output: Path) -> str:
+    """What to do about a folder that holds a run; empty where it holds none."""
+    if not any((output / name).exists() for name in (LAST, FINAL)):
+        return ""
+    return f"{output} holds a run: go on with --resume, begin anew with --overwrite, or choose another --output"
+
+
+def open_folder(output: Path, resume: bool, overwrite: bool) -> None:
+    """Makes it, and takes away what an earlier run has left in it, unless that is gone on with; sets up the logs.
+
+    Raises:
+        ValueError: it holds a run.
+    """
+    if held(output) and not (resume or overwrite):
+        raise ValueError(held(output))
     if group.is_main():
         output.mkdir(parents=True, exist_ok=True)
         if not resume:
@@ -135,16 +145,17 @@ def _open_folder(output: Path, resume: bool, overwrite: bool) -> None:
     set_up_logs(output / "log.txt" if group.is_main() else None, quiet=not group.is_main())
 
 
-def _describe(config: TrainConfig, data: Data, loop: Loop, output: Path) -> None:
+def describe(config: TrainConfig, data: Data, loop: Loop, output: Path) -> None:
+    """Says what is trained and writes `config.yaml`."""
     if not group.is_main():
         return
     text = yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config))), sort_keys=False)
     write_atomically(output / "config.yaml", lambda file: file.write(text.encode()))
-    held = f", {len(data.holdout):,} held out" if data.holdout is not None else ""
+    out = f", {len(data.holdout):,} held out" if data.holdout is not None else ""
     logger.info(
         "%s, %s parameters, on %s; %s training images%s and %s validation images of %d classes; everything goes to %s",
         config.network, f"{sum(p.numel() for p in loop.model.parameters()):,}", loop.device, f"{len(data.train):,}",
-        held, f"{len(data.val):,}", len(data.classes), output,
+        out, f"{len(data.val):,}", len(data.classes), output,
     )  # fmt: skip
     logger.info(
         "%d iterations of %d images%s, %s; rate %g (%g per 256), %s; seed %d",

@@ -193,6 +193,18 @@ class TrainConfig:
             if self.policy != "none":
                 raise ValueError("policy: not with augmentation 'padded_crop', which is computed for a whole batch")
 
+    def check_processes(self, processes: int) -> None:
+        """Whether all get as many images.
+
+        Raises:
+            ValueError: they do not.
+        """
+        if self.batch_size % (processes * self.accumulate):
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be shared by {processes} processes in {self.accumulate} parts "
+                "(accumulate) each; take a multiple of both together"
+            )
+
     @property
     def rate(self) -> float:
         """Highest learning rate: the linear rule."""

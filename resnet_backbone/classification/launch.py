@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from resnet_backbone.classification.check import Place, check
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.smoke import few, shrunk, smoke_data
 from resnet_backbone.classification.speed import measure_speed
@@ -34,6 +35,7 @@ class RunOptions:
         overwrite: begin anew in a folder that holds a run.
         smoke: a short whole run of a shrunk recipe (`smoke.py`); its own folder, runs/<...>-smoke, is overwritten
             unasked.
+        check: only look at everything, in one process.
     """
 
     config: Path
@@ -42,6 +44,7 @@ class RunOptions:
     resume: bool = False
     overwrite: bool = False
     smoke: bool = False
+    check: bool = False
 
     @property
     def folder(self) -> Path:
@@ -61,7 +64,7 @@ class RunOptions:
 
 def start(options: RunOptions, asked: Asked) -> int:
     """Returns 0, 1 where something is wrong, 130 when stopped."""
-    return launch.start(job(options), asked)
+    return launch.start(job(options), asked, partial(_check, options) if options.check else None)
 
 
 def job(options: RunOptions) -> Job:
@@ -71,7 +74,7 @@ def job(options: RunOptions) -> Job:
         uses_gpu=partial(_uses_gpu, options),
         remedy=REMEDY,
         memory_remedy="a larger accumulate, or a smaller batch_size (the rate follows)",
-        interrupted=f"interrupted; {REMEDY}",
+        interrupted="interrupted" if options.check else f"interrupted; {REMEDY}",
     )
 
 
@@ -92,6 +95,12 @@ def run(options: RunOptions) -> None:
     if group.is_main():
         print(f"--smoke: {line}", flush=True)
     pretrain(config, data, options.folder, overwrite=overwrite, choose=few)
+
+
+def _check(options: RunOptions, gpus: int, machines: int) -> int:
+    if options.smoke:
+        raise ValueError("--check: looks at the run that would be; leave --smoke out")
+    return check(options.read, Place(options.folder, gpus, machines, options.resume, options.overwrite))
 
 
 def _measure(options: RunOptions, config: TrainConfig) -> None:

@@ -63,6 +63,7 @@ def measure_speed(config: TrainConfig, output: Path, *, overwrite: bool = False,
         raise ValueError(
             "data 'synthetic': augmentation 'padded_crop' has no loader that could be slow; take --data CIFAR"
         )
+    config.check_processes(group.world())
     open_folder(output, resume=False, overwrite=overwrite)
     device = find_device(config.device)
     data = open_data(SYNTHETIC)

@@ -213,5 +213,14 @@ def hold_out(labels: NDArray[np.int64], count: int, seed: int) -> tuple[NDArray[
     return kept, held
 
 
+def spread(split: Split, count: int) -> Split:
+    """At most so many images, spread evenly over all classes."""
+    if len(split) <= count:
+        return split
+    by_class = np.argsort(np.asarray(split.labels), kind="stable")
+    places = np.linspace(0, len(split) - 1, count).round().astype(int)
+    return Part(split, np.sort(by_class[places]))
+
+
 def _numbered(count: int) -> tuple[str, ...]:
     return tuple(f"class {k}" for k in range(count))

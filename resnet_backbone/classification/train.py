@@ -21,6 +21,7 @@ from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.evaluate import Accuracy, evaluate
 from resnet_backbone.classification.final import exact_norms, write_final
 from resnet_backbone.classification.loop import Loop
+from resnet_backbone.classification.room import room_findings
 from resnet_backbone.classification.splits import Data, Split, open_data
 from resnet_backbone.engine import group
 from resnet_backbone.engine.atomic import remove_unfinished, write_atomically
@@ -30,6 +31,7 @@ from resnet_backbone.engine.journal import Journal
 from resnet_backbone.engine.logs import set_up_logs
 from resnet_backbone.engine.loop import LAST
 from resnet_backbone.engine.progress import duration
+from resnet_backbone.engine.room import refuse
 from resnet_backbone.models.network import Network
 
 logger = logging.getLogger(__name__)
@@ -75,10 +77,12 @@ def pretrain(
     """
     began, output = time.monotonic(), Path(output)
     config = dataclasses.replace(config, data=str(data))
+    config.check_processes(group.world())
     open_folder(output, resume, overwrite)
     device = find_device(config.device)
     opened = choose(open_data(config.data, holdout=config.holdout, seed=config.seed))
     network = make_network(config, opened, device)
+    refuse(room_findings(config, network, output, group.machines()))
     loop = Loop(config, opened, network, output, device, lambda model, best: _keep(model, best, config, opened, output))
     if resume:
         loop.resume()

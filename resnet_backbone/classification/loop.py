@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -21,6 +18,7 @@ from resnet_backbone.classification.checkpoint import read_run, save_state
 from resnet_backbone.classification.classifier import Classifier, Inputs
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.length import length_of
+from resnet_backbone.classification.pace import Pace, remedies, timer_of
 from resnet_backbone.classification.schedule import LearningRate
 from resnet_backbone.classification.splits import Data, Streamed
 from resnet_backbone.engine import group, loop
@@ -94,7 +92,7 @@ class Loop(loop.Loop):
             keep=keep,
             parts={"broken": self.broken},
         )
-        self._ends: deque[float] = deque(maxlen=loop.PERIOD + 1)
+        self.pace = Pace(config.batch_size, timer_of(device))
         self._set_rate()
 
     def resume(self) -> None:
@@ -124,7 +122,7 @@ class Loop(loop.Loop):
 
     def batches(self) -> Iterator[Batch]:
         """From `iteration` on."""
-        for batch in training_batches(self.data.train, self.config, self.iteration, self.device):
+        for batch in self.pace.waiting(training_batches(self.data.train, self.config, self.iteration, self.device)):
             self.broken.add(batch.broken)
             yield batch
 
@@ -157,25 +155,28 @@ class Loop(loop.Loop):
 
     def advance(self) -> None:
         """Sets the rate of the next iteration."""
+        self.pace.stepped()
         self.iteration += 1
-        self._ends.append(time.monotonic())
         if self.rate.wants_training_error():
             self.rate.tell_training_error(self._error())
         self._set_rate()
 
     def measured(self) -> dict[str, float]:
-        """The training error in percent, over the batches since the last call."""
-        return {"error": self._error()} if not self.rate.wants_training_error() else {}
+        """Images a second, seconds of an iteration and the training error in percent, since the last call."""
+        values = self.pace.line()
+        share = self.pace.bound()
+        if share is not None and self.config.augmentation != "padded_crop":  # which has no loader
+            said = "loader-bound: %.0f %% of the time is spent waiting for images; remedy: %s"
+            logger.warning(said, 100 * share, remedies(self.config))
+        if not self.rate.wants_training_error():
+            values["error"] = self._error()
+        return values
 
     def shown(self, losses: Mapping[str, float], rate: float) -> dict[str, float | str]:
         """Images a second and, on a GPU, memory too."""
         values = super().shown(losses, rate)
-        if len(self._ends) > 1:
-            # On a CPU the median: between two of them there may have been a test. A GPU is waited for now and then,
-            # and in most steps not at all.
-            each = np.diff(self._ends)
-            speed = self.config.batch_size / float(np.median(each) if self.step.check_every == 1 else np.mean(each))
-            values["images/s"] = f"{speed:,.0f}"
+        if self.pace.speed is not None:
+            values["images/s"] = f"{self.pace.speed:,.0f}"
         if self.device.type == "cuda":
             values["memory"] = f"{torch.cuda.max_memory_allocated(self.device) / 2**30:.1f} GiB"
         return values

@@ -177,8 +177,8 @@ def test_a_resumed_run_ends_as_the_whole_one(folders, tmp_path, monkeypatch):
     assert torch.load(tmp_path / "parts/last.pth", weights_only=True)["iteration"] == 4
     with pytest.raises(ValueError, match="begun with epochs 2.0, now it is 3.0"):
         pretrain(replace(config, epochs=3.0), folders, tmp_path / "parts", resume=True)
-    with pytest.raises(ValueError, match="a checkpoint of resnet18, not of plain18"):
-        pretrain(replace(config, network="plain18"), folders, tmp_path / "parts", resume=True)
+    with pytest.raises(ValueError, match="a checkpoint of resnet18, not of resnet34"):
+        pretrain(replace(config, network="resnet34"), folders, tmp_path / "parts", resume=True)
     parts = pretrain(config, folders, tmp_path / "parts", resume=True)
     first, second = (read_weights(o.weights).state for o in (whole, parts))
     assert all(torch.equal(first[key], second[key]) for key in first)

@@ -12,8 +12,10 @@ from resnet_backbone.engine import checkpoint as engine
 from resnet_backbone.engine.checkpoint import Part
 
 # These may differ between the run and its continuation without changing what is learnt.
-FREE = {"workers", "cache", "device", "data", "test_every", "save_every", "keep", "compile", "reader"}
+FREE = {"workers", "cache", "device", "data", "test_every", "save_every", "keep", "compile", "capture", "reader"}
 REMEDY = "start anew with --overwrite"
+# What an older run means by keys that it did not know.
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
 
 
 def save_state(
@@ -41,7 +43,7 @@ def read_run(path: Path, config: TrainConfig, classes: tuple[str, ...], processe
         ValueError: not such a file, or one of another recipe, other classes, or another cut of the batch.
     """
     state = engine.read_state(path, ("iteration", "config", "classes"), REMEDY)
-    before, now = state["config"], dataclasses.asdict(config)
+    before, now = {**_DEFAULTS, **state["config"]}, dataclasses.asdict(config)
     if before.get("network") != config.network:
         raise ValueError(f"{path}: a checkpoint of {before.get('network')}, not of {config.network}; {REMEDY}")
     for key in now:

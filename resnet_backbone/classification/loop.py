@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import time
@@ -16,10 +17,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from resnet_backbone.classification.batches import Batch, training_batches
+from resnet_backbone.classification.captured import CapturedStep, check_capture
 from resnet_backbone.classification.checkpoint import read_run, save_state
 from resnet_backbone.classification.classifier import Classifier, Inputs
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.length import length_of
+from resnet_backbone.classification.resident import Drawn, Resident
 from resnet_backbone.classification.schedule import LearningRate
 from resnet_backbone.classification.splits import Data
 from resnet_backbone.engine import group, loop
@@ -67,20 +70,14 @@ class Loop(loop.Loop):
         length = length_of(config, len(data.train))
         self.rate = LearningRate(length.schedule)
         optimizer = make_optimizer(config, network, device)
-        step = TrainStep(
-            optimizer,
-            parts=config.accumulate,
-            dtype=DTYPES[config.precision],
-            device=device.type,
-            seed=lambda iteration, part: seed_step(config, iteration, part),
-            check_every=CHECK_EVERY[device.type],
-        )
+        check_capture(config, device)
+        self._resident = Resident(data.train, config, device) if config.capture else None
         self.broken = Broken(config.broken_images, output)
         super().__init__(
             network,
             optimizer,
             self.rate,
-            step,
+            self._make_step(optimizer),
             output,
             total=length.total,
             save_every=length.save_every,
@@ -109,16 +106,34 @@ class Loop(loop.Loop):
         self._set_rate()
         logger.info("resumed from %s after %d iterations", path, self.iteration)
 
-    def batches(self) -> Iterator[Batch]:
-        """From `iteration` on."""
+    def _make_step(self, optimizer: torch.optim.Optimizer) -> TrainStep:
+        config, device = self.config, self.device
+        dtype, check_every = DTYPES[config.precision], CHECK_EVERY[device.type]
+        if self._resident is not None:
+            return CapturedStep(
+                optimizer, self._resident, config.batch_size, dtype=dtype, device=device, check_every=check_every
+            )
+        return TrainStep(
+            optimizer,
+            parts=config.accumulate,
+            dtype=dtype,
+            device=device.type,
+            seed=lambda iteration, part: seed_step(config, iteration, part),
+            check_every=check_every,
+        )
+
+    def batches(self) -> Iterator[Batch | Drawn]:
+        """From `iteration` on; a captured step cuts its batch itself."""
+        if self._resident is not None:
+            yield from map(self._resident.draw, itertools.count(self.iteration))
         for batch in training_batches(self.data.train, self.config, self.iteration, self.device):
             self.broken.add(batch.broken)
             yield batch
 
-    def files_of(self, batch: Batch) -> Files:
-        """As the split names them."""
+    def files_of(self, batch: Batch | Drawn) -> Files:
+        """As the split names the first of them."""
         name, indices = batch.name, batch.indices
-        return lambda: [name(int(index)) for index in indices]
+        return lambda: [some([name(int(index)) for index in indices], 16)]
 
     def write_state(self, path: Path) -> None:
         """With recipe and classes; older checkpoints stay as `keep` says."""

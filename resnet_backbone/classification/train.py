@@ -109,6 +109,9 @@ def _tested(data: Data) -> list[tuple[str, Split]]:
 def _network(config: TrainConfig, data: Data, device: torch.device) -> Network:
     torch.manual_seed(config.seed)
     torch.backends.cudnn.benchmark = not config.deterministic
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = config.tf32
+        torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
     torch.use_deterministic_algorithms(config.deterministic)
     network = build_classifier(config, len(data.classes))
     if config.mean_image:

@@ -11,7 +11,7 @@ import torch
 
 from resnet_backbone.classification.classifier import build_classifier
 from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.length import length_of
+from resnet_backbone.classification.length import check_batch, length_of
 from resnet_backbone.classification.preflight.data import both_sets_findings, count_findings, image_findings
 from resnet_backbone.classification.preflight.folders import is_class_folders, layout_findings
 from resnet_backbone.classification.preflight.settings import (
@@ -23,7 +23,7 @@ from resnet_backbone.classification.preflight.settings import (
 from resnet_backbone.classification.preflight.sheet import sheet_finding
 from resnet_backbone.classification.preflight.steps import evaluation_finding, loader_finding, looked_at, steps
 from resnet_backbone.classification.room import room_findings
-from resnet_backbone.classification.splits import Data, Synthetic, open_data
+from resnet_backbone.classification.splits import Data, Streamed, Synthetic, open_data
 from resnet_backbone.classification.train import make_network
 from resnet_backbone.engine.device import find_device
 from resnet_backbone.engine.logs import set_up_logs

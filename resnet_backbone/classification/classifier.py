@@ -66,13 +66,15 @@ class Classifier(nn.Module):
 
     Args:
         classes: how many there are.
+
+    Attributes:
+        counts: wrong and all images since `take_errors`, on the device, which nobody waits for in a step.
     """
 
     def __init__(self, network: Network, inputs: Inputs, config: TrainConfig, classes: int) -> None:
         super().__init__()
         self.network, self._inputs, self._config, self._classes = network, inputs, config, classes
-        # Wrong and all images; on the device, which nobody waits for in a step.
-        self._counts = torch.zeros(2, dtype=torch.int64, device=inputs.device)
+        self.counts = torch.zeros(2, dtype=torch.int64, device=inputs.device)
 
     def inputs(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """What the network gets: normalised and mixed images, their labels, and what it shall answer.
@@ -92,14 +94,14 @@ class Classifier(nn.Module):
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         config, (images, labels, targets) = self._config, self.inputs(batch)
         logits: torch.Tensor = self.network(images)
-        self._counts[0] += (logits.detach().argmax(1) != labels).sum()
-        self._counts[1] += len(batch)
+        self.counts[0] += (logits.detach().argmax(1) != labels).sum()
+        self.counts[1] += len(batch)
         return {
             "loss": classification_loss(logits.float(), targets, kind=config.loss, smoothing=config.label_smoothing)
         }
 
     def take_errors(self) -> tuple[int, int]:
         """(wrong, all) images since the last call; under mixup, of the image that has kept its label."""
-        wrong, seen = self._counts.tolist()
-        self._counts.zero_()
+        wrong, seen = self.counts.tolist()
+        self.counts.zero_()
         return wrong, seen

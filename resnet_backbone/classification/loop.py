@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from resnet_backbone.classification.batch import Batch
 from resnet_backbone.classification.batches import training_batches
+from resnet_backbone.classification.broken import Broken
+from resnet_backbone.classification.captured import CapturedStep, check_capture
 from resnet_backbone.classification.checkpoint import read_run, save_state
 from resnet_backbone.classification.classifier import Classifier, Inputs
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.length import length_of
 from resnet_backbone.classification.pace import Pace, remedies, timer_of
+from resnet_backbone.classification.resident import Drawn, Resident
 from resnet_backbone.classification.schedule import LearningRate
 from resnet_backbone.classification.splits import Data, Streamed
 from resnet_backbone.engine import group, loop
-from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.engine.best import Best
 from resnet_backbone.engine.checkpoint import fill
 from resnet_backbone.engine.ema import make_ema
@@ -67,20 +70,14 @@ class Loop(loop.Loop):
         length = length_of(config, len(data.train))
         self.rate = LearningRate(length.schedule)
         optimizer = make_optimizer(config, network, device)
-        step = TrainStep(
-            optimizer,
-            parts=config.accumulate,
-            dtype=DTYPES[config.precision],
-            device=device.type,
-            seed=lambda iteration, part: seed_step(config, iteration, part),
-            check_every=CHECK_EVERY[device.type],
-        )
+        check_capture(config, device)
+        self._resident = Resident(data.train, config, device) if config.capture else None
         self.broken = Broken(config.broken_images, output)
         super().__init__(
             network,
             optimizer,
             self.rate,
-            step,
+            self._make_step(optimizer),
             output,
             total=length.total,
             save_every=length.save_every,
@@ -120,16 +117,38 @@ class Loop(loop.Loop):
                 f"with {self.config.workers}, in another order; keep both, or start anew with --overwrite"
             )
 
-    def batches(self) -> Iterator[Batch]:
-        """From `iteration` on."""
-        for batch in self.pace.waiting(training_batches(self.data.train, self.config, self.iteration, self.device)):
-            self.broken.add(batch.broken)
+    def _make_step(self, optimizer: torch.optim.Optimizer) -> TrainStep:
+        config, device = self.config, self.device
+        dtype, check_every = DTYPES[config.precision], CHECK_EVERY[device.type]
+        if self._resident is not None:
+            return CapturedStep(
+                optimizer, self._resident, config.batch_size, dtype=dtype, device=device, check_every=check_every
+            )
+        return TrainStep(
+            optimizer,
+            parts=config.accumulate,
+            dtype=dtype,
+            device=device.type,
+            seed=lambda iteration, part: seed_step(config, iteration, part),
+            check_every=check_every,
+        )
+
+    def batches(self) -> Iterator[Batch | Drawn]:
+        """From `iteration` on; a captured step cuts its batch itself."""
+        made: Iterator[Batch | Drawn]
+        if self._resident is not None:
+            made = map(self._resident.draw, itertools.count(self.iteration))
+        else:
+            made = training_batches(self.data.train, self.config, self.iteration, self.device)
+        for batch in self.pace.waiting(made):
+            if isinstance(batch, Batch):
+                self.broken.add(batch.broken)
             yield batch
 
-    def files_of(self, batch: Batch) -> Files:
-        """As the split names them."""
+    def files_of(self, batch: Batch | Drawn) -> Files:
+        """As the split names the first of them."""
         name, indices = batch.name, batch.indices
-        return lambda: [name(int(index)) for index in indices]
+        return lambda: [some([name(int(index)) for index in indices], 16)]
 
     def write_state(self, path: Path) -> None:
         """With recipe and classes; older checkpoints stay as `keep` says."""
@@ -197,59 +216,6 @@ class Loop(loop.Loop):
     def _set_rate(self) -> None:
         for one in self.optimizer.param_groups:
             one["lr"] = self.rate.at(self.iteration)
-
-
-class Broken:
-    """Images that could not be read: named once, and too many end the run."""
-
-    def __init__(self, limit: int, output: Path) -> None:
-        self._limit, self._file = limit, output / "broken_images.txt"
-        self.names: list[str] = []
-        self._new: list[tuple[str, str]] = []
-
-    def add(self, found: Sequence[tuple[str, str]]) -> None:
-        """Takes those of a batch.
-
-        Raises:
-            ValueError: there are more than the limit.
-        """
-        for name, said in found:
-            if name in self.names:
-                continue
-            self.names.append(name)
-            self._new.append((name, said))
-            logger.warning("passed over, %d of at most %d: %s", len(self.names), self._limit, said)
-            self._write()
-            if len(self.names) > self._limit:
-                raise ValueError(
-                    f"broken_images: more than {self._limit} images cannot be read ({some(self.names, 3)}); mend them, "
-                    f"or raise broken_images; all are listed in {self._file}"
-                )
-
-    def share(self) -> None:
-        """Takes those that other processes have met since the last time; all have to call it.
-
-        Raises:
-            ValueError: together there are more than the limit.
-        """
-        new, self._new = self._new, []
-        for found in group.gather_all(new):
-            self.add(found)
-        self._new = []
-
-    def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
-        return {"names": list(self.names)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Those that were named before; the list of a run that went further is cut back."""
-        self.names = list(state["names"])
-        if self.names or self._file.exists():
-            self._write()
-
-    def _write(self) -> None:
-        if group.is_main():
-            write_atomically(self._file, lambda file: file.write("".join(f"{one}\n" for one in self.names).encode()))
 
 
 def make_optimizer(config: TrainConfig, network: nn.Module, device: torch.device) -> torch.optim.Optimizer:

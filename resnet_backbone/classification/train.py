@@ -135,6 +135,9 @@ def make_network(config: TrainConfig, data: Data, device: torch.device) -> Netwo
     torch.backends.cudnn.benchmark = not config.deterministic
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with this alone
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = config.tf32
+        torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
     torch.use_deterministic_algorithms(config.deterministic)
     network = build_classifier(config, len(data.classes))
     if config.mean_image:

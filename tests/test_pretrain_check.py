@@ -96,7 +96,7 @@ def test_everything_that_is_wrong_at_once(tmp_path, folders):
     errors, warnings = found(lines, "error"), found(lines, "warning")
     assert code == 1 and len(errors) == 5, errors
     for error, said in zip(
-        errors, ("cuda:7", "cannot be shared by 3 processes", "cat/3.png", "dog/1.png", "dog/1.png")
+        errors, ("cuda:7", "images are no multiple of 15 parts (3 processes", "cat/3.png", "dog/1.png", "dog/1.png")
     ):
         assert said in error
     assert len(warnings) == 6, warnings

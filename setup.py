@@ -15,7 +15,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["resnet_backbone", "resnet_backbone.*"]),
-    package_data={"resnet_backbone": ["py.typed"]},
+    package_data={"resnet_backbone": ["py.typed", "images/region.c"]},
     install_requires=[
         "torch>=2.11",
         "torchvision>=0.26",

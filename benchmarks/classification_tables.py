@@ -30,4 +30,31 @@ def imagenet_protocols(entries: Entries) -> list[str]:
     return markdown(header, rows or [("all", *[NOT_RUN] * 5)]) + sources(entry)
 
 
-TABLES: dict[str, Table] = {"cifar-weights": cifar_weights, "imagenet-protocols": imagenet_protocols}
+def image_loading(entries: Entries) -> list[str]:
+    """From a file to a training view, by several ways."""
+    entry = entries.get("image-loading")
+    header = (
+        "way, result", "photographs", "images a second", "to torchvision, float [quartiles]", "largest difference",
+        "mean difference", "that of the worst image",
+    )  # fmt: skip
+    rows = [
+        (
+            run["way"], run["data"], f"{run['images_per_second']:.0f}",
+            f"{run['ratio']:.2f} [{run['ratio_q1']:.2f}, {run['ratio_q3']:.2f}]",
+            _known(run["largest_difference"], 0), _known(run["mean_difference"], 3),
+            _known(run["worst_image_difference"], 2),
+        )
+        for run in (entry.runs if entry else [])
+    ]  # fmt: skip
+    return markdown(header, rows or [("all", *[NOT_RUN] * 6)]) + sources(entry)
+
+
+def _known(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+TABLES: dict[str, Table] = {
+    "cifar-weights": cifar_weights,
+    "imagenet-protocols": imagenet_protocols,
+    "image-loading": image_loading,
+}

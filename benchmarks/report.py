@@ -13,11 +13,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import classification_tables, detection_tables, reproduction, tables
+from benchmarks import classification_tables, detection_tables, recipe_tables, reproduction, tables
 from benchmarks.record import RESULTS, read
 
 ROOT = Path(__file__).parents[1]
-TABLES = tables.TABLES | classification_tables.TABLES | detection_tables.TABLES | reproduction.TABLES
+TABLES = {
+    name: table
+    for module in (tables, classification_tables, detection_tables, recipe_tables, reproduction)
+    for name, table in module.TABLES.items()
+}
 BEGIN = re.compile(r"<!-- generated: (?P<name>\S+) -->")
 END = "<!-- end -->"
 

@@ -1,7 +1,8 @@
-"""The paper's numbers beside ours: theirs are typed here, ours come from `results.json` alone, or are "not run".
+"""The paper's numbers beside ours, which come from `results.json` alone, or are "not run".
 
-Entries called `reproduction-...` hold ours. A run stands beside the row of the same `experiment` and `network`, and has
-the row's keys, in the paper's units: errors in percent, AP in percent.
+Theirs are typed here, and those that the package itself shows in `classification/paper.py`. Entries called
+`reproduction-...` hold ours. A run stands beside the row of the same `experiment` and `network`, and has the row's
+keys, in the paper's units: errors in percent, AP in percent.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.record import Run
 from benchmarks.tables import NOT_RUN, Entries, Table, markdown, sources, spread, title
+from resnet_backbone.classification import paper
 
 TENCROP, SCALES = "10-crop", "multi-scale, single model"
 CIFAR = "CIFAR-10"
@@ -36,30 +38,26 @@ class Row:
     printed: Mapping[str, str] = field(default_factory=dict)
 
 
-def _errors(test: str, values: Sequence[tuple[str, float, float | None]]) -> tuple[Row, ...]:
+def _errors(test: str, values: Mapping[str, tuple[float, float | None]]) -> tuple[Row, ...]:
     return tuple(
         Row(test, network, {"top1_error": one} if five is None else {"top1_error": one, "top5_error": five}, 2)
-        for network, one, five in values
+        for network, (one, five) in values.items()
     )
 
 
 IMAGENET = (
-    *_errors(TENCROP, [
-        ("plain18", 27.94, None), ("resnet18 A", 27.88, None), ("plain34", 28.54, 10.02), ("resnet34 A", 25.03, 7.76),
-        ("resnet34 B", 24.52, 7.46), ("resnet34 C", 24.19, 7.40), ("resnet50", 22.85, 6.71), ("resnet101", 21.75, 6.05),
-        ("resnet152", 21.43, 5.71), ("vgg16", 28.07, 9.33),
-    ]),
-    *_errors(SCALES, [
-        ("resnet34 B", 21.84, 5.71), ("resnet34 C", 21.53, 5.60), ("resnet50", 20.74, 5.25), ("resnet101", 19.87, 4.60),
-        ("resnet152", 19.38, 4.49),
-    ]),
+    *_errors(TENCROP, paper.TEN_CROP),
+    *_errors(SCALES, {
+        "resnet34 B": (21.84, 5.71), "resnet34 C": (21.53, 5.60), "resnet50": (20.74, 5.25), "resnet101": (19.87, 4.60),
+        "resnet152": (19.38, 4.49),
+    }),
     Row("ensemble of six, test set", "ensemble", {"top5_error": 3.57}, 2),
 )  # fmt: skip
 
-CIFAR_ROWS = (
-    *(Row(CIFAR, f"cifar_resnet{n}", {"error": e}, 2) for n, e in [(20, 8.75), (32, 7.51), (44, 7.17), (56, 6.97)]),
-    Row(CIFAR, "cifar_resnet110", {"error": 6.43}, 2, {"error": "6.43 (best), 6.61 ± 0.16 over 5"}),
-    Row(CIFAR, "cifar_resnet1202", {"error": 7.93}, 2),
+CIFAR_ROWS = tuple(
+    Row(CIFAR, network, {"error": error}, 2, {"error": printed} if printed else {})
+    for network, error in paper.CIFAR.items()
+    for printed in [paper.CIFAR_PRINTED.get(network)]
 )
 
 DETECTION = (
@@ -89,7 +87,8 @@ DETECTION = (
 NAMES = {"top1_error": "top-1 error", "top5_error": "top-5 error", "error": "error", "AP50": "AP50", "AP": "AP"}
 
 
-def _ours(entries: Entries, row: Row) -> list[Run]:
+def runs_of(entries: Entries, row: Row) -> list[Run]:
+    """Ours of a row."""
     return [
         run
         for name in sorted(entries)
@@ -99,19 +98,24 @@ def _ours(entries: Entries, row: Row) -> list[Run]:
     ]
 
 
+def printed(row: Row, key: str) -> str:
+    """The paper's value as it prints it; a dash where it prints none."""
+    return row.printed.get(key) or (f"{row.paper[key]:.{row.digits}f}" if key in row.paper else "–")
+
+
 def _table(rows: Sequence[Row]) -> Table:
     def render(entries: Entries) -> list[str]:
         lines, used = [], set()
         for row in rows:
-            runs = _ours(entries, row)
+            runs = runs_of(entries, row)
             used |= {n for n, e in entries.items() if n.startswith("reproduction-") for run in runs if run in e.runs}
             network, *rest = row.network.split(" ", 1)
-            printed = [row.printed.get(key, f"{value:.{row.digits}f}") for key, value in row.paper.items()]
+            theirs = " / ".join(printed(row, key) for key in row.paper)
             # A run may lack a metric of its row; that number stays "not run".
             values = [spread([run[key] for run in runs if key in run], row.digits) for key in row.paper]
             ours = NOT_RUN if set(values) == {NOT_RUN} else " / ".join(values)
             measured = " / ".join(NAMES[key] for key in row.paper)
-            lines.append((row.experiment, " ".join([title(network), *rest]), measured, " / ".join(printed), ours))
+            lines.append((row.experiment, " ".join([title(network), *rest]), measured, theirs, ours))
         return markdown(("experiment", "network", "measured", "paper", "ours"), lines) + sources(
             *(entries[name] for name in sorted(used))
         )

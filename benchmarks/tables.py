@@ -5,21 +5,16 @@ A new table is a function and its line in `TABLES`, and `<!-- generated: name --
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.record import Entry, Run
+from resnet_backbone.engine import text as words
+from resnet_backbone.engine.text import markdown
+from resnet_backbone.models.variants import title
 
 Entries = Mapping[str, Entry]
 Table = Callable[[Entries], list[str]]
 NOT_RUN = "not run"
-TITLES = {"resnet": "ResNet-", "cifar_resnet": "ResNet-", "plain": "plain-", "vgg": "VGG-"}
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table, all but the first column aligned to the right."""
-    ruler = ["---", *["---:"] * (len(header) - 1)]
-    return [f"| {' | '.join(row)} |" for row in (header, ruler, *rows)]
 
 
 def sources(*entries: Entry | None) -> list[str]:
@@ -40,14 +35,7 @@ def spread(values: Sequence[float | None], digits: int = 1) -> str:
     known = [value for value in values if value is not None]
     if not known:
         return "–" if values else NOT_RUN
-    mean = f"{statistics.fmean(known):.{digits}f}"
-    return mean if len(known) == 1 else f"{mean} ± {statistics.stdev(known):.{digits}f}"
-
-
-def title(network: str) -> str:
-    """ "resnet50" as people write it."""
-    family = network.rstrip("0123456789")
-    return TITLES.get(family, family) + network[len(family) :]
+    return words.spread(known, digits)
 
 
 def share(correct: int, images: int) -> str:

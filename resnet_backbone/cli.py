@@ -14,13 +14,14 @@ EXAMPLES = """examples:
   resnet-backbone weights deepen resnet50.pth resnet101.safetensors --to resnet101
   resnet-backbone doctor
   resnet-backbone install-detectron2
+  resnet-backbone build-decoder
 """
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(
-        prog="resnet-backbone", description="Weights of the paper's networks, and setting up Detectron2.",
+        prog="resnet-backbone", description="Weights of the paper's networks, and setting up this machine.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     rooms = top.add_subparsers(dest="room", required=True)
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     rooms.add_parser("doctor", help="is this machine ready to train, and what to do where it is not")
     install = rooms.add_parser("install-detectron2", help="install Detectron2 where it is missing")
     install.add_argument("--wheelhouse", type=Path, help="install from this folder alone")
+    rooms.add_parser("build-decoder", help="compile the decoder of parts of JPEGs: training images in less time")
     return top
 
 
@@ -67,6 +69,11 @@ def main(argv: list[str] | None = None) -> int:
             from resnet_backbone.install import detectron2
 
             return detectron2.main(["--wheelhouse", str(arguments.wheelhouse)] if arguments.wheelhouse else [])
+        if arguments.room == "build-decoder":
+            from resnet_backbone.images.build_region import build
+
+            print(f"{build()}: built, and found from now on")
+            return 0
         _weights(arguments)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

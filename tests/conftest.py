@@ -40,6 +40,21 @@ def pinned_sdist() -> Path:
         pytest.skip(str(error))
 
 
+@pytest.fixture(scope="session")
+def built_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder with the decoder of parts of JPEGs; skips without a compiler and headers."""
+    from resnet_backbone.images.build_region import build
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESNET_BACKBONE_CACHE", str(tmp_path_factory.mktemp("decoder")))
+        try:
+            return build().parent
+        except ValueError as error:
+            if "wrong pixels" in str(error):  # nothing that a test may skip over
+                raise
+            pytest.skip(f"the decoder is not built here: {error}")
+
+
 @pytest.fixture
 def voc(tmp_path: Path) -> Path:
     """A folder in VOC's layout, of ten images of a cat each, without split files."""
@@ -54,6 +69,14 @@ def coco(tmp_path: Path) -> Callable[..., Path]:
     from made_pets import write_coco
 
     return partial(write_coco, tmp_path)
+
+
+@pytest.fixture
+def archives(tmp_path: Path) -> Path:
+    """A folder with ILSVRC2012's archives in miniature."""
+    from made_ilsvrc import write_archives
+
+    return write_archives(tmp_path)
 
 
 @pytest.fixture(autouse=True)

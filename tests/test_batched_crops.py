@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from resnet_backbone.classification.batched_crops import crop_batch, draw_crops
+from resnet_backbone.classification.batched_crops import crop_batch, draw_crops, pack
 
 
 def one_crop(image, mean, std, top, left, mirrored, padding):
@@ -27,7 +27,8 @@ def test_batches_are_the_plain_crops(padding, mean_image, size):
     std = np.array([60.0, 61.0, 62.0]).reshape(3, 1, 1)
     indices = rng.integers(0, 50, 40)
     crops = draw_crops(1, 2, 40, padding)
-    got = crop_batch(torch.from_numpy(images), indices, crops, torch.from_numpy(mean), torch.from_numpy(std))
+    packed = torch.from_numpy(pack(indices, crops))
+    got = crop_batch(torch.from_numpy(images), packed, padding, torch.from_numpy(mean), torch.from_numpy(std))
     plain = [
         one_crop(images[i], mean, std, *offset, mirrored, padding)
         for i, offset, mirrored in zip(indices, crops.offsets, crops.mirrored)
@@ -39,9 +40,10 @@ def test_batches_are_the_plain_crops(padding, mean_image, size):
 def test_a_part_of_the_batch_is_that_part():
     images = torch.randint(0, 256, (9, 3, 32, 32), dtype=torch.uint8)
     indices, crops, mean = np.arange(9)[::-1].copy(), draw_crops(0, 0, 9), torch.full((3, 1, 1), 128.0)
-    whole = crop_batch(images, indices, crops, mean)
+    whole = crop_batch(images, torch.from_numpy(pack(indices, crops)), 4, mean)
     assert whole.dtype == torch.float32
-    assert torch.equal(crop_batch(images, indices[2::3], crops[2::3], mean), whole[2::3])
+    part = torch.from_numpy(pack(indices[2::3], crops[2::3]))
+    assert torch.equal(crop_batch(images, part, 4, mean), whole[2::3])
 
 
 def test_draws_depend_on_seed_and_iteration_and_are_uniform():

@@ -56,6 +56,14 @@ def test_bgr_statistics_belong_to_bgr_channels():
     assert torch.equal(out, torch.zeros(1, 3, 1, 1))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_normalising_leaves_the_pixels_as_they_are(dtype, order):
+    pixels = torch.full((2, 3, 4, 4), 9, dtype=dtype)
+    assert torch.equal(normalise(pixels, (1.0,) * 3, (2.0,) * 3, order), torch.full((2, 3, 4, 4), 4.0))
+    assert torch.equal(pixels, torch.full((2, 3, 4, 4), 9, dtype=dtype))
+
+
 @pytest.mark.parametrize(("content", "message"), [(b"hello", "not an image"), (None, "no such image")])
 def test_no_image_is_one_sentence(tmp_path, content, message):
     path = tmp_path / "x.jpg"

@@ -24,7 +24,7 @@ ROOMS = {
 }
 DETECTRON2 = {"detection"}
 STANDARD_LIBRARY_ONLY = {"install"}
-TORCH_ALONE = {"models": {"torch"}, "engine": {"torch", "yaml", "tqdm", "numpy"}}
+TORCH_ALONE = {"models": {"torch"}, "engine": {"torch", "yaml", "tqdm", "numpy", "wandb"}}
 
 
 def imports(path: Path) -> set[str]:

@@ -11,30 +11,13 @@ import torch
 from detectron2.data import DatasetMapper
 from detectron2.data.detection_utils import read_image as detectron2_read
 from detectron2.structures import BoxMode
+from made_photographs import KINDS, photograph
 from PIL import Image
 from pycocotools import mask as masks
 
 from resnet_backbone.detection.config import default_config
 from resnet_backbone.detection.data.mapper import FastMapper, channels_first, read_image, training_mapper
 from resnet_backbone.images.jpeg import decode_jpeg
-
-
-def photograph(height=60, width=90, seed=0):
-    """Smooth colours with some noise: JPEG is made for those."""
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 255, (6, 9, 3), dtype=np.uint8)).resize((width, height), 3)
-    noisy = np.asarray(coarse, np.int64) + rng.integers(-9, 9, (height, width, 3))
-    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
-
-
-KINDS = {
-    "4:4:4": ("RGB", {"subsampling": 0, "quality": 92}),
-    "4:2:0": ("RGB", {"subsampling": 2, "quality": 80}),
-    "4:2:2": ("RGB", {"subsampling": 1, "quality": 60}),
-    "progressive": ("RGB", {"progressive": True}),
-    "grey": ("L", {}),
-    "keep_rgb": ("RGB", {"keep_rgb": True}),
-}
 
 
 @pytest.mark.parametrize("order", ["RGB", "BGR"])
@@ -121,6 +104,17 @@ def test_a_file_that_breaks_off_is_an_error_and_not_grey(tmp_path, keep):
     if keep not in (-1, -2):  # Pillow reads what lacks no more than its end mark
         with pytest.raises((OSError, SyntaxError)):
             read_image(str(tmp_path / "a.jpg"), "RGB")
+
+
+def test_an_enormous_size_is_pillows_to_refuse(tmp_path):
+    photograph().save(tmp_path / "a.jpg")
+    data = bytearray((tmp_path / "a.jpg").read_bytes())
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = b"\xff\x00\xff\x00"
+    (tmp_path / "a.jpg").write_bytes(data)
+    assert decode_jpeg(bytes(data)) is None
+    with pytest.raises(Image.DecompressionBombError):
+        read_image(str(tmp_path / "a.jpg"), "RGB")
 
 
 @pytest.fixture

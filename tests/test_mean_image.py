@@ -7,6 +7,7 @@ import torch
 
 import resnet_backbone as rb
 from resnet_backbone.models.build import build_network
+from resnet_backbone.models.counting import count_parameters
 from resnet_backbone.weights.files import write_weights
 from resnet_backbone.weights.load import load_weights, read_source
 from resnet_backbone.weights.record import WeightRecord
@@ -39,3 +40,7 @@ def test_the_mean_image_travels_with_the_weights(tmp_path):
     turned = rb.build("cifar_resnet8", num_classes=10, mean_image=32).eval()
     load_weights(turned, read_source(path).in_rgb())
     torch.testing.assert_close(turned(x.flip(1)), net(x))
+
+
+def test_a_mean_image_is_no_parameter():
+    assert count_parameters(build_network("cifar_resnet20", num_classes=10, mean_image=32)) == 269_722

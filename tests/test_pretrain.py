@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from resnet_backbone.classification.batch_norm import recompute_statistics
 from resnet_backbone.classification.batches import evaluation_batches, training_batches
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.evaluate import evaluate
@@ -31,7 +30,6 @@ from resnet_backbone.weights.load import load_weights
 
 ROOT = Path(__file__).parents[1]
 TOOL = ROOT / "tools" / "pretrain_imagenet.py"
-RECIPES = sorted((ROOT / "configs" / "imagenet").glob("*.yaml"))
 CPU = torch.device("cpu")
 SMALL = TrainConfig(
     network="resnet18", stem_out_channels=8, res2_out_channels=8, epochs=3.0, batch_size=8, rate_per_256=1.0,
@@ -51,14 +49,6 @@ def folders(tmp_path):
                 pixels[(slice(rng.integers(4), None, 8),) if name == "across" else np.s_[:, rng.integers(4) :: 8]] = 230
                 Image.fromarray(pixels).save(tmp_path / "data" / split / name / f"{index}.png")
     return tmp_path / "data"
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
-def test_recipes_are_read_and_say_how_they_are_run(path):
-    config = read_config(TrainConfig, path)
-    assert config.rate > 0
-    head = path.read_text().split("\nnetwork:")[0]
-    assert f"--config configs/imagenet/{path.name}" in head and "Measured" in head
 
 
 def test_config_mistakes_are_named(tmp_path):
@@ -82,7 +72,7 @@ def test_config_mistakes_are_named(tmp_path):
     assert "'epochs' has no value" in error(good, "epochs")
     assert "command line: unknown key 'epoch'" in error(good, "epoch", "3")
     assert "must be positive" in error(good, "batch_size", "0")
-    assert "not valid YAML" in error("network: [\n")
+    assert "not readable as YAML" in error("network: [\n")
     assert "a mapping" in error("- 1\n")
     path.write_text(good + "weight_decay: 1e-4\nsteps: [1]\n")
     assert read_config(TrainConfig, path, ["epochs", "5"]) == TrainConfig(
@@ -113,19 +103,6 @@ def test_every_validation_image_is_tested_once(folders):
     assert labels.tolist() == list(val.labels)
 
 
-def test_exact_statistics_are_plain_averages():
-    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval()
-    batches = [torch.randn(5, 3, 6, 6) for _ in range(3)]
-    assert recompute_statistics(network, batches) == 3
-    with torch.no_grad():
-        outputs = torch.stack([network[0](b) for b in batches])
-    means = outputs.mean(dim=(1, 3, 4))
-    assert torch.allclose(network[1].running_mean, means.mean(0), atol=1e-6)
-    variances = outputs.transpose(1, 2).flatten(2).var(dim=2)
-    assert torch.allclose(network[1].running_var, variances.mean(0), atol=1e-5)
-    assert network[1].momentum == 0.1 and not network.training
-
-
 def test_accuracy_is_counted_right():
     logits = torch.randn(11, 7)
     labels = torch.arange(11) % 7
@@ -138,7 +115,8 @@ def test_accuracy_is_counted_right():
 
 
 def test_a_run_learns_and_its_weights_load_with_their_record(folders, tmp_path, capsys):
-    outcome = pretrain(SMALL, folders, tmp_path / "run")
+    config = replace(SMALL, epochs=8.0)
+    outcome = pretrain(config, folders, tmp_path / "run")
     assert outcome.accuracy.top1_percent >= 90
     file = read_weights(outcome.weights)
     assert file.record is not None
@@ -153,12 +131,12 @@ def test_a_run_learns_and_its_weights_load_with_their_record(folders, tmp_path, 
     assert torch.equal(backbone.state_dict()["res5.1.conv2.weight"], file.state["res5.1.conv2.weight"])
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     tests = {line["iteration"]: line["val/top1"] for line in lines if "val/top1" in line}
-    assert list(tests) == [4, 8, 12] and tests[12] == pytest.approx(outcome.accuracy.top1_percent, abs=1e-4)
-    assert [line["iteration"] for line in lines if "error" in line] == [12]
-    assert read_config(TrainConfig, tmp_path / "run/config.yaml") == replace(SMALL, data=str(folders))
+    assert list(tests) == list(range(4, 33, 4)) and tests[32] == pytest.approx(outcome.accuracy.top1_percent, abs=1e-4)
+    assert [line["iteration"] for line in lines if "error" in line] == [20, 32]
+    assert read_config(TrainConfig, tmp_path / "run/config.yaml") == replace(config, data=str(folders))
     assert "left" in capsys.readouterr().err
     with pytest.raises(ValueError, match="holds a run: go on with --resume"):
-        pretrain(SMALL, folders, tmp_path / "run")
+        pretrain(config, folders, tmp_path / "run")
 
 
 def test_a_resumed_run_ends_as_the_whole_one(folders, tmp_path, monkeypatch):
@@ -177,8 +155,8 @@ def test_a_resumed_run_ends_as_the_whole_one(folders, tmp_path, monkeypatch):
     assert torch.load(tmp_path / "parts/last.pth", weights_only=True)["iteration"] == 4
     with pytest.raises(ValueError, match="begun with epochs 2.0, now it is 3.0"):
         pretrain(replace(config, epochs=3.0), folders, tmp_path / "parts", resume=True)
-    with pytest.raises(ValueError, match="a checkpoint of resnet18, not of plain18"):
-        pretrain(replace(config, network="plain18"), folders, tmp_path / "parts", resume=True)
+    with pytest.raises(ValueError, match="a checkpoint of resnet18, not of resnet34"):
+        pretrain(replace(config, network="resnet34"), folders, tmp_path / "parts", resume=True)
     parts = pretrain(config, folders, tmp_path / "parts", resume=True)
     first, second = (read_weights(o.weights).state for o in (whole, parts))
     assert all(torch.equal(first[key], second[key]) for key in first)

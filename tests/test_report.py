@@ -63,6 +63,9 @@ def test_results_of_other_tables_and_the_papers_numbers_never_stand_for_ours(rec
     assert "| CIFAR-10 | ResNet-56 | error | 6.97 | 7.50 ± 0.71 |" in lines
     assert sum("not run" in line for line in lines) == 5
     assert "not run" in report.TABLES["paper-imagenet"](entries)[-1]
+    (recipe,) = (line for line in report.TABLES["recipes"](entries) if "not run" not in line and "`" in line)
+    assert recipe.startswith("| `cifar/resnet56.yaml` | ResNet-56 | 64,000 iterations | 128 | 0.1 |")
+    assert recipe.endswith("| a tenth at 32,000, 48,000 | 6.97 | 7.50 ± 0.71 |")
 
 
 def test_two_seeds_are_mean_and_deviation_and_compared_pair_by_pair(record, report):

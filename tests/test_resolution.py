@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import torch
+from torch import nn
+
+from resnet_backbone.classification.config import TrainConfig
+from resnet_backbone.classification.final import exact_norms
 from resnet_backbone.classification.resolution import size_at
+from resnet_backbone.classification.splits import open_data
 
 
 def test_sides_rise_in_steps_of_32():
@@ -17,3 +23,18 @@ def test_the_ends_are_kept_as_they_are():
 
 def test_no_ramp_is_a_jump():
     assert [size_at(t, (128, 224), (5, 5)) for t in (4, 5, 6)] == [128, 128, 224]
+
+
+def test_exact_statistics_are_of_the_last_side_and_of_as_many_images_as_were_asked_for():
+    class Inputs:
+        def of(self, batch):
+            sides.append(batch.images.shape[-1])
+            seen.update(batch.indices.tolist())
+            return batch.images.float()
+
+    sides, seen = [], set()
+    config = TrainConfig(
+        network="resnet18", epochs=1, batch_size=4, size=48, start_size=16, repeats=4, exact_norm_images=8, workers=0
+    )
+    exact_norms(nn.BatchNorm2d(3), config, open_data("synthetic"), Inputs(), torch.device("cpu"))
+    assert sides == [48, 48] and len(seen) == 8

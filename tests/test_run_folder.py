@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -77,3 +79,16 @@ def test_a_finished_run_resumed_has_one_line_of_each_evaluation_and_no_stale_par
     assert [one["iteration"] for one in lines if "bbox/AP" in one] == [2, 4]
     assert not any(path.exists() for path in stale)
     assert torch.load(options.output / "last.pth", weights_only=True)["best"] == best
+
+
+def test_weights_and_biases_gets_the_same_numbers(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="package wandb is not installed"):
+        Journal(tmp_path, 0, wandb="project")
+    told = []
+    run = SimpleNamespace(log=lambda values, step: told.append((step, values)), finish=lambda: told.append("finished"))
+    made = SimpleNamespace(init=lambda **options: told.append(options) or run)
+    monkeypatch.setitem(sys.modules, "wandb", made)
+    with Journal(tmp_path, 0, wandb="project") as journal:
+        journal.evaluated(20, {"val/top1": 50.0})
+    assert told[0]["project"] == "project" and told[0]["resume"] == "allow"
+    assert told[1:] == [(20, {"val/top1": 50.0}), "finished"]

@@ -25,7 +25,7 @@ from resnet_backbone.engine.processes import Place
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120  # of a busy machine: imports alone may take one
     while not (path.exists() and path.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.1)
 

@@ -26,6 +26,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.path.startswith("/missing"):
             self.send_error(404)
             return
+        if self.path.startswith("/chunked"):
+            self.send_chunked()
+            return
         start = int(wanted[6:-1]) if wanted else 0
         body = CONTENT[start:]
         self.send_response(206 if wanted else 200)
@@ -35,6 +38,20 @@ class Handler(BaseHTTPRequestHandler):
             type(self).drops -= 1
             body = body[: len(body) // 2]
         self.wfile.write(body)
+
+    def send_chunked(self):
+        """Of no stated length; breaks off within a chunk while there are drops left."""
+        self.protocol_version = "HTTP/1.1"
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(f"{len(CONTENT):x}\r\n".encode())
+        self.close_connection = True
+        if type(self).drops:
+            type(self).drops -= 1
+            self.wfile.write(CONTENT[:1000])
+        else:
+            self.wfile.write(CONTENT + b"\r\n0\r\n\r\n")
 
     def log_message(self, *_):
         pass
@@ -62,6 +79,11 @@ def test_a_dropped_connection_goes_on_where_it_broke(server):
     assert path.read_bytes() == CONTENT
     half = len(CONTENT) // 2
     assert [r for _, r in Handler.requests] == [None, f"bytes={half}-", f"bytes={half + half // 2}-"]
+
+
+def test_a_drop_of_no_stated_length_is_noticed(server):
+    Handler.drops = 1
+    assert fetch(f"{server}/chunked.pth#sha256={SHA256}", pause=0.01).read_bytes() == CONTENT
 
 
 def test_always_dropped_is_an_error_and_the_part_waits_for_the_next_run(server):

@@ -6,25 +6,30 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 DAMAGED = (OSError, EOFError, tarfile.TarError)
 
 
 @contextmanager
-def opened(where: Path | str, stream: IO[bytes] | None = None) -> Iterator[tarfile.TarFile]:
-    """An archive, compressed or not.
+def opened(
+    where: Path | str, stream: IO[bytes] | None = None, mode: Literal["r", "r:", "r|"] = "r"
+) -> Iterator[tarfile.TarFile]:
+    """An archive.
 
     Args:
         where: its path, or with `stream` what it is called.
+        mode: "r:" takes none that is compressed, "r|" only reads on (no seeking), "r" takes any.
 
     Raises:
         ValueError: none, or not readable.
     """
     try:
-        archive = tarfile.open(where) if stream is None else tarfile.open(fileobj=stream)  # noqa: SIM115
+        archive = tarfile.open(where if stream is None else None, mode, stream)  # noqa: SIM115
     except DAMAGED as error:
-        raise ValueError(f"{where}: not readable as an archive ({str(error).splitlines()[0]}); get it again") from None
+        plain = "" if mode == "r" else " that is not compressed"
+        said = str(error).splitlines()[0]
+        raise ValueError(f"{where}: not readable as an archive{plain} ({said}); get it again") from None
     with archive:
         yield archive
 

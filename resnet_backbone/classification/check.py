@@ -23,7 +23,7 @@ from resnet_backbone.classification.preflight.settings import (
 from resnet_backbone.classification.preflight.sheet import sheet_finding
 from resnet_backbone.classification.preflight.steps import evaluation_finding, loader_finding, looked_at, steps
 from resnet_backbone.classification.room import room_findings
-from resnet_backbone.classification.splits import Data, Synthetic, open_data
+from resnet_backbone.classification.splits import Data, Streamed, Synthetic, open_data
 from resnet_backbone.classification.train import make_network
 from resnet_backbone.engine.device import find_device
 from resnet_backbone.engine.logs import set_up_logs
@@ -132,7 +132,7 @@ def _settings(
             report.add(*length_findings(config, len(data.train), place.processes))
         with errors_into(report):
             how = {"resume": place.resume, "overwrite": place.overwrite}
-            report.add(*folder_findings(config, place.output, data.classes, place.processes, **how))
+            report.add(*folder_findings(config, place.output, data, place.processes, **how))
     report.add(*machine_findings(config, place.gpus, device))
     return network
 
@@ -140,6 +140,10 @@ def _settings(
 def _data(config: TrainConfig, data: Data, report: Report) -> None:
     if isinstance(data.train, Synthetic):
         report.add(Finding("note", "data synthetic: a run measures its speed, and leaves no weights"))
+        return
+    if isinstance(data.train, Streamed):
+        text = f"{data.name}: {len(data.train):,} images to train on, {len(data.val):,} to test on, in shards"
+        report.add(Finding("note", f"{text}, of which the first images alone are looked at"))
         return
     for findings in (count_findings(data), image_findings(data, config), both_sets_findings(data)):
         with errors_into(report):

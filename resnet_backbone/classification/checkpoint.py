@@ -12,7 +12,7 @@ from resnet_backbone.engine import checkpoint as engine
 from resnet_backbone.engine.checkpoint import Part
 
 # These may differ between the run and its continuation without changing what is learnt.
-FREE = {"workers", "cache", "device", "data", "test_every", "save_every", "keep", "compile", "reader"}
+FREE = {"workers", "cache", "device", "data", "test_every", "save_every", "keep", "compile", "reader", "wandb"}
 REMEDY = "start anew with --overwrite"
 
 

@@ -68,6 +68,15 @@ def read_cifar(path: str | Path) -> Cifar:
     raise ValueError(f"{path}: holds no CIFAR in one of its official layouts ({LAYOUTS}); {REMEDY}")
 
 
+def is_cifar(path: str | Path) -> bool:
+    """Whether `read_cifar` is the one to read `path`: a file, or a folder with one of its layouts."""
+    path = Path(path)
+    if not path.is_dir():
+        return path.is_file()
+    marks = {*LAYOUTS.split(", "), "data_batch_1.bin", "data_batch_1", "test.bin", "meta"}
+    return any(entry.name in marks for entry in path.iterdir())
+
+
 def _folder(path: Path) -> tuple[Read, set[str]]:
     if not path.is_dir():
         raise ValueError(f"{path}: no such folder or archive; CIFAR comes as {LAYOUTS}, or as .npz")

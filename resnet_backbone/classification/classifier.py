@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from resnet_backbone.classification.batches import Batch
+from resnet_backbone.classification.batch import Batch
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.mixing import classification_loss, mix
 from resnet_backbone.classification.streams import Stream, generator
@@ -40,7 +40,7 @@ class Inputs:
     """uint8 images to a network's input, on its device."""
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
-        self._config, self._device = config, device
+        self._config, self.device = config, device
         shape = (1, 3, 1, 1)
         self._mean = torch.tensor(config.mean, device=device).view(shape)
         self._std = torch.tensor(config.std, device=device).view(shape)
@@ -48,7 +48,7 @@ class Inputs:
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """N,3,H,W uint8 RGB to float, normalised."""
-        pixels = images.to(self._device, non_blocking=True).float()
+        pixels = images.to(self.device, non_blocking=True).float()
         return ((pixels - self._mean) / self._std).contiguous(memory_format=self._layout)
 
     def of(self, batch: Batch) -> torch.Tensor:
@@ -71,8 +71,8 @@ class Classifier(nn.Module):
     def __init__(self, network: Network, inputs: Inputs, config: TrainConfig, classes: int) -> None:
         super().__init__()
         self.network, self._inputs, self._config, self._classes = network, inputs, config, classes
-        self._errors: list[torch.Tensor] = []
-        self._seen = 0
+        # Wrong and all images; on the device, which nobody waits for in a step.
+        self._counts = torch.zeros(2, dtype=torch.int64, device=inputs.device)
 
     def inputs(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """What the network gets: normalised and mixed images, their labels, and what it shall answer.
@@ -92,14 +92,14 @@ class Classifier(nn.Module):
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         config, (images, labels, targets) = self._config, self.inputs(batch)
         logits: torch.Tensor = self.network(images)
-        self._errors.append((logits.detach().argmax(1) != labels).sum())
-        self._seen += len(batch)
+        self._counts[0] += (logits.detach().argmax(1) != labels).sum()
+        self._counts[1] += len(batch)
         return {
             "loss": classification_loss(logits.float(), targets, kind=config.loss, smoothing=config.label_smoothing)
         }
 
     def take_errors(self) -> tuple[int, int]:
         """(wrong, all) images since the last call; under mixup, of the image that has kept its label."""
-        wrong, seen = int(sum(self._errors)), self._seen
-        self._errors, self._seen = [], 0
+        wrong, seen = self._counts.tolist()
+        self._counts.zero_()
         return wrong, seen

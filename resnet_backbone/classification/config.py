@@ -59,7 +59,8 @@ class TrainConfig:
         test_size, test_resize: centre crop of the test, and shorter side before it.
         mean, std: per channel (RGB) of pixel values 0..255.
         holdout: training images that are left out and tested instead, to choose by; 0 for none.
-        exact_norm_images: images over which the batch norms' statistics are computed anew at the end (0: not).
+        exact_norm_images: training images over which the batch norms' mean and variance are computed at the end (the
+            paper: all of them, as by default of ImageNet and of any smaller set); 0 keeps the moving averages.
         test_every, save_every: between two tests, and between two checkpoints; 0 for never.
         keep: so many checkpoints besides the last one.
         broken_images: so many unreadable training images are passed over.
@@ -73,6 +74,7 @@ class TrainConfig:
         cache: keep decoded images in memory (small data sets).
         seed: of everything that is drawn.
         device: "cpu", "cuda", "cuda:1" ...; empty: a GPU if there is one.
+        wandb: project of Weights & Biases that the metrics are sent to; empty for none.
         data: class folders, CIFAR or shards; "synthetic" for none.
     """
 
@@ -125,7 +127,7 @@ class TrainConfig:
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     holdout: int = 0
-    exact_norm_images: int = 10_000
+    exact_norm_images: int = 1_281_167
     test_every: float = 1.0
     save_every: float = 1.0
     keep: int = 0
@@ -140,6 +142,7 @@ class TrainConfig:
     cache: bool = False
     seed: int = 0
     device: str = ""
+    wandb: str = ""
     data: str = ""
 
     def __post_init__(self) -> None:

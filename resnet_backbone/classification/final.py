@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -10,29 +11,54 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from resnet_backbone.classification.batch import Batch
 from resnet_backbone.classification.batch_norm import recompute_statistics
 from resnet_backbone.classification.batches import training_batches
 from resnet_backbone.classification.classifier import Inputs
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.evaluate import Accuracy
+from resnet_backbone.classification.order import share
 from resnet_backbone.classification.splits import Data
 from resnet_backbone.models.variants import find_variant
 from resnet_backbone.weights.files import write_weights
 from resnet_backbone.weights.record import WeightRecord
 
 
-def exact_norms(model: nn.Module, config: TrainConfig, data: Data, inputs: Inputs, device: torch.device) -> None:
-    """Sets batch norms to their averages over `exact_norm_images` augmented training images (Appendix A).
+def exact_norms(model: nn.Module, config: TrainConfig, data: Data, inputs: Inputs, device: torch.device) -> int:
+    """Sets batch norms to mean and variance over `exact_norm_images` training images, or all there are (Appendix A).
 
-    The images are those of the run's first batches, whatever was trained after them.
+    The views are the training's at the size of its end: drawn anew for each image, without mixing.
+
+    Returns:
+        how many images it were, of all processes.
     """
-    count = math.ceil(config.exact_norm_images / config.batch_size)
+    return recompute_statistics(model, (inputs.of(batch) for batch in _each_once(config, data, device)))
 
-    def views() -> Iterator[torch.Tensor]:
-        for batch in itertools.islice(training_batches(data.train, config, 0, device), count):
-            yield inputs.of(batch)
 
-    recompute_statistics(model, views())
+def _each_once(config: TrainConfig, data: Data, device: torch.device) -> Iterator[Batch]:
+    """The first images of an epoch; a last batch that is not whole joins the one before it, lest it be too small."""
+    config = dataclasses.replace(config, repeats=1, start_size=None)
+    images = min(config.exact_norm_images, len(data.train))
+    batches = training_batches(data.train, config, 0, device)
+    waiting: Batch | None = None
+    for batch in itertools.islice(batches, math.ceil(images / config.batch_size)):
+        own = torch.from_numpy(share(config, batch.iteration) < images).to(batch.images.device)
+        batch.images = batch.images[own]
+        if (batch.iteration + 1) * config.batch_size > images and waiting is not None:
+            waiting.images = torch.cat([waiting.images, batch.images])
+            continue
+        if waiting is not None:
+            yield waiting
+        waiting = batch
+    if waiting is not None:
+        yield waiting
+
+
+def norm_notes(images: int, data: Data) -> tuple[str, ...]:
+    """For the record: what `exact_norms` did."""
+    whole = "the" if images == len(data.train) else f"{images:,} of the"
+    said = f"batch norms: mean and variance over {whole} {len(data.train):,} training images, augmented as in training"
+    return (said,) if images else ()
 
 
 def write_final(

@@ -12,19 +12,21 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from resnet_backbone.classification.batches import Batch, training_batches
+from resnet_backbone.classification.batch import Batch
+from resnet_backbone.classification.batches import training_batches
 from resnet_backbone.classification.checkpoint import read_run, save_state
 from resnet_backbone.classification.classifier import Classifier, Inputs
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.length import length_of
 from resnet_backbone.classification.pace import Pace, remedies, timer_of
 from resnet_backbone.classification.schedule import LearningRate
-from resnet_backbone.classification.splits import Data
+from resnet_backbone.classification.splits import Data, Split, Streamed
 from resnet_backbone.engine import group, loop
 from resnet_backbone.engine.best import Best
 from resnet_backbone.engine.checkpoint import fill
 from resnet_backbone.engine.ema import make_ema
 from resnet_backbone.engine.loop import LAST, Keep
+from resnet_backbone.engine.recent import Files
 from resnet_backbone.engine.seeds import seed_of
 from resnet_backbone.engine.step import TrainStep
 from resnet_backbone.engine.text import some
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 CHOSEN_BY = "holdout/top1"
+CHECK_EVERY = {"cpu": 1, "cuda": loop.PERIOD}
+"""Steps whose losses are looked at together: a GPU would wait for the computer in each, a CPU does not."""
 
 
 class Loop(loop.Loop):
@@ -68,6 +72,7 @@ class Loop(loop.Loop):
             dtype=DTYPES[config.precision],
             device=device.type,
             seed=lambda iteration, part: seed_step(config, iteration, part),
+            check_every=CHECK_EVERY[device.type],
         )
         self.broken = Broken(config.broken_images, output)
         super().__init__(
@@ -81,6 +86,7 @@ class Loop(loop.Loop):
             test_every=length.test_every,
             device=str(device),
             best=Best(CHOSEN_BY if data.holdout is not None else "", "holdout"),
+            wandb=config.wandb,
             ema=make_ema(network, config.ema) if config.ema else None,
             keep=keep,
             parts={"broken": self.broken},
@@ -98,6 +104,7 @@ class Loop(loop.Loop):
         if not path.exists():
             return
         state = read_run(path, self.config, self.data.classes, group.world())
+        check_readers(path, state, self.data.train, self.config.workers, group.world())
         self.iteration, self._tested = int(state["iteration"]), int(state["tested"])
         fill(self.parts, state)
         self._set_rate()
@@ -109,9 +116,10 @@ class Loop(loop.Loop):
             self.broken.add(batch.broken)
             yield batch
 
-    def files_of(self, batch: Batch) -> list[str]:
+    def files_of(self, batch: Batch) -> Files:
         """As the split names them."""
-        return batch.names() if len(batch) else []
+        name, indices = batch.name, batch.indices
+        return lambda: [name(int(index)) for index in indices]
 
     def write_state(self, path: Path) -> None:
         """With recipe and classes; older checkpoints stay as `keep` says."""
@@ -174,6 +182,20 @@ class Loop(loop.Loop):
     def _set_rate(self) -> None:
         for one in self.optimizer.param_groups:
             one["lr"] = self.rate.at(self.iteration)
+
+
+def check_readers(path: Path, state: Mapping[str, Any], split: Split, workers: int, processes: int) -> None:
+    """The order of a stream of shards depends on who reads them.
+
+    Raises:
+        ValueError: others than those of a checkpoint.
+    """
+    before = int(state["processes"]), int(state["config"]["workers"])
+    if isinstance(split, Streamed) and before != (processes, workers):
+        raise ValueError(
+            f"{path}: shards were read by {before[0]} processes with workers {before[1]}, now by {processes} with "
+            f"{workers}, in another order; keep both, or start anew with --overwrite"
+        )
 
 
 class Broken:

@@ -7,7 +7,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.streams import Stream, generator
+from resnet_backbone.engine import group
 
 Indices = NDArray[np.int64]
 
@@ -43,3 +45,20 @@ class Order:
             of_epoch = epochs == epoch
             result[of_epoch] = _permutation(self.count, self.seed, epoch)[places[of_epoch] // self.repeats]
         return result
+
+
+def share(config: TrainConfig, iteration: int) -> Indices:
+    """Places in the run of this process's images of a batch.
+
+    Parts of all processes are cut the same way: two processes see, each in one part, what one process sees in two.
+    """
+    parts = group.world() * config.accumulate
+    first = iteration * config.batch_size
+    own = range(group.rank() * config.accumulate, (group.rank() + 1) * config.accumulate)
+    return np.concatenate([np.arange(first + part, first + config.batch_size, parts) for part in own])
+
+
+def indices_of(order: Order, places: Indices) -> Indices:
+    """The images at some places of a batch."""
+    first = int(places.min())
+    return order.indices(first, int(places.max()) + 1)[places - first]

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from resnet_backbone.classification.cifar import read_cifar
 from resnet_backbone.classification.folders import ClassFolders, find_splits
+from resnet_backbone.classification.shard_files import is_remote
+from resnet_backbone.classification.shard_index import INDEX, ShardSet, open_splits
 from resnet_backbone.classification.streams import Stream, generator
-from resnet_backbone.images.decode import read_image
 
 Pixels = NDArray[np.uint8]
 SYNTHETIC = "synthetic"
@@ -28,11 +29,11 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
 
-    def pixels(self, index: int) -> Pixels:
-        """H,W,3 RGB.
+    def read(self, index: int) -> bytes | Pixels:
+        """The content of an image's file, or H,W,3 RGB of one that is in memory.
 
         Raises:
-            ValueError: an image that cannot be read; names the file.
+            ValueError: the file cannot be read; names it.
         """
 
     def name(self, index: int) -> str:
@@ -53,9 +54,14 @@ class Files:
     def __len__(self) -> int:
         return len(self.folders)
 
-    def pixels(self, index: int) -> Pixels:
-        """Decoded by Pillow."""
-        return read_image(self.folders.paths[index])
+    def read(self, index: int) -> bytes:
+        """Of the file."""
+        try:
+            return self.folders.paths[index].read_bytes()
+        except OSError as error:
+            raise ValueError(
+                f"{self.folders.paths[index]}: cannot be read ({error.strerror}); mend or remove it"
+            ) from None
 
     def name(self, index: int) -> str:
         """The path."""
@@ -85,7 +91,7 @@ class Array:
     def __len__(self) -> int:
         return len(self.images)
 
-    def pixels(self, index: int) -> Pixels:
+    def read(self, index: int) -> Pixels:
         """A view of the array."""
         return self.images[index].transpose(1, 2, 0)
 
@@ -109,7 +115,7 @@ class Synthetic:
     def __len__(self) -> int:
         return self.count
 
-    def pixels(self, index: int) -> Pixels:
+    def read(self, index: int) -> Pixels:
         """Drawn anew, 256,256,3."""
         return generator(Stream.HOLDOUT, index, 1).integers(0, 256, (256, 256, 3), np.uint8)
 
@@ -135,13 +141,45 @@ class Part:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def pixels(self, index: int) -> Pixels:
-        """Those of the whole split."""
-        return self.whole.pixels(int(self.indices[index]))
+    def read(self, index: int) -> bytes | Pixels:
+        """As the whole split does."""
+        return self.whole.read(int(self.indices[index]))
 
     def name(self, index: int) -> str:
         """As in the whole split."""
         return self.whole.name(int(self.indices[index]))
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """Samples of tar shards, which come in their own order alone."""
+
+    shards: ShardSet
+
+    @property
+    def labels(self) -> Sequence[int]:
+        """Not known before the shards are read.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"{self.shards.where}: shards are read in their own order; this needs class folders")
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    def read(self, index: int) -> bytes:
+        """Not by index.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"{self.shards.where}: shards are read in their own order; this needs class folders")
+
+    def name(self, index: int) -> str:
+        """The shard and the sample's number in it."""
+        shard = int(np.searchsorted(self.shards.starts, index, side="right")) - 1
+        return f"{self.shards.shards[shard].url}, sample {index - int(self.shards.starts[shard])}"
 
 
 @dataclass(frozen=True)
@@ -162,7 +200,7 @@ class Data:
 
 
 def open_data(path: str, *, holdout: int = 0, seed: int = 0) -> Data:
-    """Finds out what is at `path`: class folders, CIFAR in one of its layouts, or "synthetic".
+    """Finds out what is at `path`: class folders, tar shards, CIFAR in one of its layouts, or "synthetic".
 
     Args:
         holdout: training images to leave out and choose by, drawn by `seed` in equal shares of all classes.
@@ -171,12 +209,17 @@ def open_data(path: str, *, holdout: int = 0, seed: int = 0) -> Data:
         ValueError: nothing of the kind, or it cannot be used; names the file.
     """
     if not path:
-        raise ValueError(f"no data: --data PATH, class folders, CIFAR, or {SYNTHETIC}")
+        raise ValueError(f"no data: --data PATH, class folders, tar shards, CIFAR, or {SYNTHETIC}")
     root = Path(path)
     train: Split
     val: Split
     if path == SYNTHETIC:
         train, val, classes = Synthetic(100_000, "train"), Synthetic(1_000, "val"), _numbered(1000)
+    elif is_remote(path) or (root / "train" / INDEX).is_file():
+        sets = open_splits(path)
+        train, val, classes = Streamed(sets[0]), Streamed(sets[1]), sets[0].classes
+        if holdout:
+            raise ValueError(f"holdout: {holdout}, but shards are read in their own order; hold out in class folders")
     elif (root / "train").is_dir() and not (root / "train.bin").exists():
         found = find_splits(root)
         train, val, classes = Files(found[0]), Files(found[1]), found[0].classes
@@ -215,7 +258,7 @@ def hold_out(labels: NDArray[np.int64], count: int, seed: int) -> tuple[NDArray[
 
 def spread(split: Split, count: int) -> Split:
     """At most so many images, spread evenly over all classes."""
-    if len(split) <= count:
+    if len(split) <= count or isinstance(split, Streamed):
         return split
     by_class = np.argsort(np.asarray(split.labels), kind="stable")
     places = np.linspace(0, len(split) - 1, count).round().astype(int)

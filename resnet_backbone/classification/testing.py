@@ -72,7 +72,25 @@ def load_classifier(weights: str | Path, images: LabelledImages) -> tuple[Networ
     """The classifier that a file of weights is of, as its record says, ready to be tested on `images`.
 
     Raises:
-        ValueError: a backbone or a detector, an unknown network, or one with other classes than the images.
+        ValueError: as `load_network`, or a classifier with other classes than the images.
+    """
+    network, record = load_network(weights)
+    count = network.config.num_classes or 0
+    if images.classes and len(images.classes) != count:
+        raise ValueError(
+            f"{weights}: {count} classes, but the images lie in {len(images.classes)} class folders; give all classes "
+            "a folder each, or a labels.txt with lines of file name and class index"
+        )
+    if max(images.labels) >= count:
+        raise ValueError(f"{weights}: {count} classes, but an image has the label {max(images.labels)}")
+    return network, record
+
+
+def load_network(weights: str | Path) -> tuple[Network, WeightRecord]:
+    """The classifier that a file of weights is of, as its record says, in evaluation mode.
+
+    Raises:
+        ValueError: a backbone or a detector, or an unknown network.
     """
     source = read_source(weights)
     record, facts = source.record, facts_of(source.state)
@@ -82,13 +100,6 @@ def load_classifier(weights: str | Path, images: LabelledImages) -> tuple[Networ
     if count is None or record.variant is None:
         missing = "classifier (only a backbone)" if count is None else "network of the family that they belong to"
         raise ValueError(f"{weights}: there is no {missing} in these weights")
-    if images.classes and len(images.classes) != count:
-        raise ValueError(
-            f"{weights}: {count} classes, but the images lie in {len(images.classes)} class folders; give all classes "
-            "a folder each, or a labels.txt with lines of file name and class index"
-        )
-    if max(images.labels) >= count:
-        raise ValueError(f"{weights}: {count} classes, but an image has the label {max(images.labels)}")
     variant = find_variant(record.variant)
     options: dict[str, Any] = {"num_classes": count}
     if variant.family != "vgg":  # narrower networks have the same names

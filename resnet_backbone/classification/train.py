@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -15,12 +16,13 @@ import torch
 import yaml
 from torch import nn
 
-from resnet_backbone.classification.batches import evaluation_batches, mean_image
+from resnet_backbone.classification.batches import evaluation_batches
 from resnet_backbone.classification.classifier import Inputs, build_classifier
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.evaluate import Accuracy, evaluate
-from resnet_backbone.classification.final import exact_norms, write_final
+from resnet_backbone.classification.final import exact_norms, norm_notes, write_final
 from resnet_backbone.classification.loop import Loop
+from resnet_backbone.classification.resident import mean_image
 from resnet_backbone.classification.room import room_findings
 from resnet_backbone.classification.splits import Data, Split, open_data
 from resnet_backbone.engine import group
@@ -86,6 +88,7 @@ def pretrain(
     loop = Loop(config, opened, network, output, device, lambda model, best: _keep(model, best, config, opened, output))
     if resume:
         loop.resume()
+        loop.check_resumed_together()
     describe(config, opened, loop, output)
 
     def test(model: nn.Module) -> dict[str, float]:
@@ -113,6 +116,8 @@ def make_network(config: TrainConfig, data: Data, device: torch.device) -> Netwo
     """A recipe's network for the data's classes, with weights drawn by the seed; sets what cuDNN may choose."""
     torch.manual_seed(config.seed)
     torch.backends.cudnn.benchmark = not config.deterministic
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with this alone
     torch.use_deterministic_algorithms(config.deterministic)
     network = build_classifier(config, len(data.classes))
     if config.mean_image:
@@ -177,15 +182,14 @@ def _finish(config: TrainConfig, data: Data, loop: Loop, began: float) -> Outcom
     """Exact statistics, a last test, the weights with their record."""
     output = loop.output
     with loop.tested() as model:
-        if config.exact_norm_images:
-            exact_norms(model, config, data, loop.inputs, loop.device)
+        images = exact_norms(model, config, data, loop.inputs, loop.device) if config.exact_norm_images else 0
         accuracies = {name: measure(model, split, config, loop.inputs, loop.device) for name, split in _tested(data)}
         numbers: Mapping[str, float] = {k: v for name, one in accuracies.items() for k, v in one.numbers(name).items()}
         loop.judge(model, numbers)
         if group.is_main():
-            write_final(output / FINAL, model, config, data, accuracies["val"])
+            write_final(output / FINAL, model, config, data, accuracies["val"], norm_notes(images, data))
     seconds = time.monotonic() - began
-    with Journal(output, loop.iteration, str(loop.device)) as journal:
+    with Journal(output, loop.iteration, str(loop.device), config.wandb) as journal:
         journal.evaluated(loop.iteration, numbers)
     for name, accuracy in accuracies.items():
         logger.info("%s: %s, after %s", name, accuracy, duration(seconds))

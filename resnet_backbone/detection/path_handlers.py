@@ -8,7 +8,7 @@ from typing import Any
 from detectron2.utils.file_io import PathManager
 from iopath.common.file_io import PathHandler
 
-from resnet_backbone.weights.download import cache_folder
+from resnet_backbone.cache import cache_folder
 from resnet_backbone.weights.files import write_weights
 from resnet_backbone.weights.load import read_source
 

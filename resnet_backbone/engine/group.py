@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, TypeVar
 
+import torch
 from torch import distributed
 
 T = TypeVar("T")
@@ -53,14 +54,19 @@ def gather_all(value: T) -> list[T]:
 
 def gather(value: T) -> list[T]:
     """Every process's value in the first process; nothing in the others."""
-    values = gather_all(value)
-    return values if is_main() else []
+    if world() == 1:
+        return [value]
+    values: list[Any] | None = [None] * world() if is_main() else None
+    distributed.gather_object(value, values, group=_of_objects(distributed.group.WORLD))
+    return values or []
 
 
 def synchronize() -> None:
     """Waits until every process has come here."""
     if world() > 1:
-        distributed.barrier()
+        # Without it nccl guesses the GPU by the rank: under Slurm each process may see its own alone, number 0.
+        ids = [torch.cuda.current_device()] if distributed.get_backend() == "nccl" else None
+        distributed.barrier(device_ids=ids)
 
 
 def _together() -> bool:

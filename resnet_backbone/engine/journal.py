@@ -1,9 +1,9 @@
-"""What a run measured, for machines: JSON lines and TensorBoard."""
+"""What a run measured, for machines: JSON lines, TensorBoard, and Weights & Biases where it is asked for."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,9 +28,13 @@ class Journal:
         output: folder of the run.
         done: iterations that are done; a resumed run drops what was written behind them.
         device: the model's, whose memory is measured where it is a GPU.
+        wandb: project of Weights & Biases that gets the same numbers; empty for none.
+
+    Raises:
+        ValueError: Weights & Biases is asked for and not installed.
     """
 
-    def __init__(self, output: Path, done: int, device: str = "cpu") -> None:
+    def __init__(self, output: Path, done: int, device: str = "cpu", wandb: str = "") -> None:
         self._device = torch.device(device)
         self._main = group.is_main()
         self._sums: dict[str, float] = {}
@@ -38,6 +42,7 @@ class Journal:
         if self._main:
             self._lines = JsonLines(output / "metrics.jsonl", keep_until=done or None)
             self._board = _board(output / "tensorboard", done)
+            self._wandb = _wandb(wandb, output)
 
     def __enter__(self) -> Journal:
         return self
@@ -47,11 +52,18 @@ class Journal:
     ) -> None:
         if self._main and self._board is not None:
             self._board.close()
+        if self._main and self._wandb is not None:
+            self._wandb.finish()
 
-    def add(self, losses: Mapping[str, float], rate: float, seconds: float) -> None:
-        """One iteration: its losses, the rate that it used and the time it took."""
-        for name, value in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
+    def add(self, losses: Iterable[Mapping[str, float]], rate: float, seconds: float) -> None:
+        """One iteration: the rate that it used and the time it took.
+
+        Args:
+            losses: those that are known by now and were not added before; of all iterations when `write` is called.
+        """
+        for one in losses:
+            for name, value in one.items():
+                self._sums[name] = self._sums.get(name, 0.0) + value
         self._count, self._seconds, self._rate = self._count + 1, self._seconds + seconds, rate
 
     def write(self, iteration: int, measured: Mapping[str, float], progress: Progress) -> None:
@@ -89,6 +101,8 @@ class Journal:
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name, value, iteration)
+        if self._wandb is not None:
+            self._wandb.log(values, step=iteration)
 
 
 def _board(folder: Path, done: int) -> Any:
@@ -99,3 +113,15 @@ def _board(folder: Path, done: int) -> Any:
         logger.info("no TensorBoard files: the package tensorboard is not installed")
         return None
     return SummaryWriter(str(folder), purge_step=done + 1 if done else None)
+
+
+def _wandb(project: str, output: Path) -> Any:
+    """A run of Weights & Biases, the same one when the folder's run is resumed; None where it is not asked for."""
+    if not project:
+        return None
+    try:
+        import wandb
+    except ImportError:
+        raise ValueError(f"wandb: {project!r}, but the package wandb is not installed; pip install wandb") from None
+    name = "-".join(output.absolute().parts[-2:])
+    return wandb.init(project=project, dir=str(output), id=name, name=name, resume="allow")

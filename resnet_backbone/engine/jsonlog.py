@@ -38,17 +38,31 @@ class JsonLines:
             file.write(json.dumps({name: _plain(value) for name, value in values.items()}) + "\n")
 
 
-def read_json_lines(path: str | Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file, none if it is not there; a last line that was cut off is passed over."""
-    if not Path(path).exists():
+def read_json_lines(path: str | Path, *, strict: bool = False) -> Iterator[dict[str, Any]]:
+    """The objects of a file, none if it is not there; a last line that was cut off is passed over.
+
+    Args:
+        strict: other lines that hold no object are an error, not passed over.
+
+    Raises:
+        ValueError: such a line, or no text at all; names file and line.
+    """
+    path = Path(path)
+    if not path.exists():
         return
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no text file of JSON lines; restore it") from None
+    for number, line in enumerate(lines, start=1):
         try:
             values = json.loads(line)
         except json.JSONDecodeError:
-            continue
+            values = None
         if isinstance(values, dict):
             yield values
+        elif strict and line.endswith("\n"):
+            raise ValueError(f"{path}, line {number}: {line.strip()[:40]!r} is no JSON object; restore the file")
 
 
 def _plain(value: Any) -> Any:

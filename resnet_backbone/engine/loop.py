@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from resnet_backbone.engine.checkpoint import Part
 from resnet_backbone.engine.interrupt import GracefulStop, Stopped
 from resnet_backbone.engine.journal import Journal
 from resnet_backbone.engine.progress import Progress
-from resnet_backbone.engine.step import Diverged, DivergedTogether, TrainStep, not_finite
+from resnet_backbone.engine.recent import Files, Recent
+from resnet_backbone.engine.step import DivergedTogether, TrainStep, not_finite
 from resnet_backbone.engine.text import some
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Loop(ABC):
         total: iterations of the whole run.
         save_every, test_every: iterations; 0 for never (but at the end).
         device: the model's.
+        wandb: see `Journal`.
         ema: the average of the weights, which is then tested and written.
         best: the metric by which a model is kept.
         keep: writes the weights of a model that is the best so far.
@@ -69,13 +71,14 @@ class Loop(ABC):
         test_every: int,
         device: str,
         best: Best,
+        wandb: str = "",
         ema: AveragedModel | None = None,
         keep: Keep | None = None,
         parts: Mapping[str, Part] | None = None,
     ) -> None:
         self.model, self.optimizer, self.scheduler, self.step = model, optimizer, scheduler, step
         self.output, self.total, self.ema, self.best, self._keep = output, total, ema, best, keep
-        self._save_every, self._test_every, self._on = save_every, test_every, device
+        self._save_every, self._test_every, self._on, self._wandb = save_every, test_every, device, wandb
         self.parts: dict[str, Part] = {
             "model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": step.scaler, "best": best,
             **(parts or {}),
@@ -84,15 +87,16 @@ class Loop(ABC):
             self.parts["ema"] = ema
         self.iteration = 0
         self._tested = 0
-        self._latest: tuple[Any, float] = ([], 0.0)
+        self._losses: list[dict[str, float]] = []
+        self._recent = Recent(step.check_every, output / LAST, self.diverged_remedy)
 
     @abstractmethod
     def batches(self) -> Iterator[Any]:
         """Endless batches of this process, from `iteration` on."""
 
     @abstractmethod
-    def files_of(self, batch: Any) -> list[str]:
-        """What the images of a batch are called."""
+    def files_of(self, batch: Any) -> Files:
+        """Says, when asked, what the images of a batch are called; holds none of them."""
 
     @abstractmethod
     def write_state(self, path: Path) -> None:
@@ -119,8 +123,12 @@ class Loop(ABC):
         return {}
 
     def shown(self, losses: Mapping[str, float], rate: float) -> dict[str, float | str]:
-        """What the line of progress says."""
-        return {"loss": sum(losses.values()), "rate": rate}
+        """What the line of progress says.
+
+        Args:
+            losses: the latest that are known; none at first.
+        """
+        return {"loss": sum(losses.values()), "rate": rate} if losses else {"rate": rate}
 
     def ended(self) -> bool:
         """Whether the run is over."""
@@ -148,19 +156,21 @@ class Loop(ABC):
         """
         batches, trained = self.batches(), self.wrapped()
         progress = Progress(self.total, "training", done=self.iteration, show=group.is_main())
-        with self.entered(), GracefulStop() as stop, Journal(self.output, self.iteration, self._on) as journal:
+        journal = Journal(self.output, self.iteration, self._on, self._wandb)
+        with self.entered(), GracefulStop() as stop, journal:
             self._evaluate_if_due(evaluate, journal, stop)  # a run that ended between checkpoint and evaluation
             trained.train()
             for batch in progress.waiting(batches if not self.ended() else ()):
                 began, rate = time.monotonic(), self.optimizer.param_groups[0]["lr"]
                 losses = self._step(trained, batch)
-                journal.add(losses, rate, time.monotonic() - began)
                 self.advance()
-                progress.step(**self.shown(losses, rate))
-                if self.iteration % PERIOD == 0 or self.ended():
+                writing, stopping = self._due(PERIOD) or self.ended(), self._stopping(stop)
+                saving = stopping or self._due(self._save_every) or self._evaluation_due(evaluate)
+                journal.add(self._looked_at() if writing or saving else [], rate, time.monotonic() - began)
+                progress.step(**self.shown(losses, rate) if progress.due else {})
+                if writing:
                     journal.write(self.iteration, self.measured(), progress)
-                stopping = self._agreed(stop.asked)
-                if stopping or self._due(self._save_every) or self._evaluation_due(evaluate):
+                if saving:
                     self.save()
                 self._leave_if(stopping, progress)
                 if self._evaluate_if_due(evaluate, journal, stop, progress):
@@ -171,16 +181,36 @@ class Loop(ABC):
             self.save()
             self._leave_if(self._agreed(stop.asked), progress)
 
+    def check_resumed_together(self) -> None:
+        """All processes go on from the same iteration; with nothing to go on from yet, the run begins.
+
+        So one command line, with --resume, serves a job's first start and every restart.
+
+        Raises:
+            ValueError: they do not.
+        """
+        found, last = group.gather_all(self.iteration), self.output / LAST
+        if len(set(found)) > 1:
+            other = next(rank for rank, one in enumerate(found) if one != found[0])
+            raise ValueError(
+                f"{last}: process 0 resumes after {found[0]} iterations, process {other} after {found[other]}; "
+                "all machines have to see the same folder: --output DIR on a shared file system"
+            )
+        if self.iteration == 0:
+            logger.info("nothing to resume in %s yet: from the beginning", self.output)
+
     def save(self) -> None:
         """Writes last.pth, from the first process; all have to call it.
 
         Raises:
-            Diverged: the weights are no numbers; the older file stays.
+            Diverged: a step before went wrong, or the weights are no numbers; the older file stays.
         """
-        wrong = not_finite(self.model.named_parameters())
-        if wrong:
-            said = f"no numbers any more in the weights of {some(wrong, 3)}"
-            raise self._diverged(said, self.iteration, group.gather_all(self._files()))
+        with self._recent.told(self.iteration):
+            self._losses += self.step.take()
+            wrong = not_finite(self.model.named_parameters())
+            if wrong:
+                said = f"no numbers any more in the weights of {some(wrong, 3)}"
+                raise DivergedTogether(said, self.iteration - 1)
         if group.is_main():
             self.write_state(self.output / LAST)
 
@@ -251,6 +281,10 @@ class Loop(ABC):
         where = f"{self.iteration} of {self.total}; saved in {self.output / LAST}"
         return f"stopped after iteration {where}; go on with --resume"
 
+    def _stopping(self, stop: GracefulStop) -> bool:
+        """Asks the others only where the losses are looked at: an answer is waited for as they are."""
+        return self._agreed(stop.asked) if group.world() == 1 or self._due(self.step.check_every) else False
+
     def _agreed(self, asked: bool) -> bool:
         """Whether any process was asked to stop: one that stops alone leaves the others waiting."""
         if group.world() == 1:
@@ -263,24 +297,15 @@ class Loop(ABC):
         return period > 0 and self.iteration % period == 0
 
     def _step(self, trained: nn.Module, batch: Any) -> dict[str, float]:
-        self._latest = batch, self.optimizer.param_groups[0]["lr"]
-        try:
-            with self.forward():
-                losses = self.step(trained, batch, self.iteration)
-        except DivergedTogether as error:  # whose images they were, is known to none alone
-            raise self._diverged(str(error), self.iteration + 1, group.gather_all(self._files())) from None
-        except Diverged as error:
-            raise self._diverged(str(error), self.iteration + 1, [self._files()]) from None
+        self._recent.add(self.iteration, self.optimizer.param_groups[0]["lr"], self.files_of(batch))
+        with self._recent.told(self.iteration), self.forward():
+            losses = self.step(trained, batch, self.iteration)
         if self.ema is not None:
             self.ema.update_parameters(self.model)
         return losses
 
-    def _files(self) -> list[str]:
-        return self.files_of(self._latest[0])
-
-    def _diverged(self, what: str, iteration: int, of_processes: Sequence[Sequence[str]]) -> Diverged:
-        rate, files = self._latest[1], ", ".join(name for names in of_processes for name in names)
-        saved = f"; the last checkpoint is kept: {self.output / LAST}" if (self.output / LAST).exists() else ""
-        return Diverged(
-            f"{what} at iteration {iteration} (rate {rate:g}, images {files}): {self.diverged_remedy}{saved}"
-        )
+    def _looked_at(self) -> list[dict[str, float]]:
+        """Losses of all steps since the last call."""
+        with self._recent.told(self.iteration):
+            losses, self._losses = self._losses + self.step.take(), []
+        return losses

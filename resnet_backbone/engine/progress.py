@@ -68,12 +68,16 @@ class Progress:
         steps = self.done - self._first
         return (self._clock() - self._start) / steps * (self.total - self.done) if steps else None
 
+    @property
+    def due(self) -> bool:
+        """Whether the next step's values will be shown."""
+        return self._visible and (self._clock() - self._shown >= self._interval or self.done + 1 == self.total)
+
     def step(self, **values: float | str) -> None:
         """One more step is done; shows the line if it is time to, and always for the last step."""
-        self.done += 1
-        now = self._clock()
-        if self._visible and (now - self._shown >= self._interval or self.done == self.total):
-            self._shown = now
+        due, self.done = self.due, self.done + 1
+        if due:
+            self._shown = self._clock()
             self._show(values)
 
     def note(self, text: str) -> None:

@@ -1,10 +1,11 @@
-"""YAML files and KEY VALUE pairs into a frozen dataclass, strictly: nothing is ignored and no type is bent."""
+"""YAML files, what they build on, and KEY VALUE pairs into a frozen dataclass, strictly: nothing is ignored or bent."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 import math
+import os
 import types
 import typing
 from collections.abc import Sequence
@@ -16,21 +17,19 @@ import yaml
 C = TypeVar("C")
 
 
+BASE = "_BASE_"
+"""The key under which a file names the file, or the files, that it builds on; Detectron2's word."""
+
+
 def read_config(kind: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
-    """Reads `path` into a `kind`; `overrides` are KEY VALUE KEY VALUE ... and win.
+    """Reads `path`, over the files it builds on, into a `kind`; `overrides` are KEY VALUE KEY VALUE ... and win.
 
     Raises:
-        ValueError: no such file, no YAML mapping, an unknown key (names the nearest), a value of another type.
+        ValueError: as `layers`; an unknown key (names the nearest), a value of another type, a key that is missing.
     """
-    path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such config file") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: a config is a mapping of keys to values, not {type(values).__name__}")
+    values: dict[str, Any] = {}
+    for file, content in layers(path):
+        values |= _checked(kind, content, str(file))
     made = make_config(kind, values, str(path))
     return with_values(made, overrides)
 
@@ -47,12 +46,64 @@ def with_values(made: C, overrides: Sequence[str]) -> C:
     return make_config(type(made), {**dataclasses.asdict(made), **given}, "command line") if given else made  # type: ignore[call-overload]
 
 
+def layers(path: str | Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
+    """A YAML file and what it builds on, each with its own keys: the lowest first, whose values the next ones win over.
+
+    Args:
+        above: files that build on this one.
+
+    Raises:
+        ValueError: no such file, no YAML mapping, or a file that builds on itself.
+    """
+    path = Path(path)
+    if path.resolve() in above:
+        raise ValueError(f"{path}: builds on itself by {BASE}; take the {BASE} out of one of the files")
+    content = _content(path)
+    named = content.pop(BASE, None) or []
+    bases = [named] if isinstance(named, str) else named
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ValueError(f"{path}: {BASE} is {named!r}, but it must be a file's name, or a list of them")
+    below = [layers(path.parent / os.path.expanduser(base), (*above, path.resolve())) for base in bases]
+    return [*(layer for several in below for layer in several), (path, content)]
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such config file{_neighbour(path)}") from None
+    except yaml.constructor.ConstructorError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise ValueError(
+            f"{path}: holds a tag that would run Python code (line {line}), and is not run; write the values themselves"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: a config is a mapping of keys to values, not {type(content).__name__}")
+    return content
+
+
+def _neighbour(path: Path) -> str:
+    near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
+    return f"; did you mean {path.with_name(near[0])}?" if near else ""
+
+
 def make_config(kind: type[C], values: dict[str, Any], where: str) -> C:
     """A `kind` of `values`, each checked against the field's type.
 
     Raises:
         ValueError: as `read_config`; `where` stands in front.
     """
+    checked = _checked(kind, values, where)
+    missing = [f.name for f in dataclasses.fields(kind) if _required(f) and f.name not in checked]  # type: ignore[arg-type]
+    if missing:
+        raise ValueError(f"{where}: key {missing[0]!r} is missing")
+    return kind(**checked)
+
+
+def _checked(kind: type[C], values: dict[str, Any], where: str) -> dict[str, Any]:
+    """The values as the fields' types ask for them."""
     hints = typing.get_type_hints(kind)
     checked = {}
     for key, value in values.items():
@@ -64,10 +115,7 @@ def make_config(kind: type[C], values: dict[str, Any], where: str) -> C:
             checked[key] = _fit(hints[key], value)
         except TypeError as error:
             raise ValueError(f"{where}: {key} is {value!r}, but {error}") from None
-    missing = [f.name for f in dataclasses.fields(kind) if _required(f) and f.name not in checked]  # type: ignore[arg-type]
-    if missing:
-        raise ValueError(f"{where}: key {missing[0]!r} is missing")
-    return kind(**checked)
+    return checked
 
 
 def _required(field: dataclasses.Field[Any]) -> bool:

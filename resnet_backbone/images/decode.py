@@ -11,12 +11,16 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 
-def open_image(path: str | Path | BinaryIO) -> Image.Image:
+def open_image(path: str | Path | BinaryIO, name: str = "") -> Image.Image:
     """An upright RGB image, from a file or the bytes of one.
+
+    Args:
+        name: of the file in messages, where `path` does not say it.
 
     Raises:
         ValueError: no such file, no image, or one that breaks off; names the file.
     """
+    name = name or str(path)
     try:
         with warnings.catch_warnings():
             # A palette image with transparency in bytes is converted all the same.
@@ -24,11 +28,11 @@ def open_image(path: str | Path | BinaryIO) -> Image.Image:
             with Image.open(path) as image:
                 return ImageOps.exif_transpose(image).convert("RGB")
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such image") from None
+        raise ValueError(f"{name}: no such image") from None
     except UnidentifiedImageError:
-        raise ValueError(f"{path}: not an image that Pillow can read; remove it or convert it") from None
+        raise ValueError(f"{name}: not an image that Pillow can read; remove it or convert it") from None
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: the image does not decode ({error}); remove it or get it again") from None
+        raise ValueError(f"{name}: the image does not decode ({error}); remove it or get it again") from None
 
 
 def read_image(path: str | Path) -> npt.NDArray[np.uint8]:

@@ -8,6 +8,7 @@ from typing import Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 Order = Literal["RGB", "BGR"]
 
@@ -31,7 +32,7 @@ def decode_jpeg(data: bytes, order: Order = "BGR") -> npt.NDArray[np.uint8] | No
     Returns:
         None for anything else, which is for Pillow to read or to refuse.
     """
-    if not _plain(data):
+    if jpeg_size(data) is None:
         return None
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
@@ -39,26 +40,31 @@ def decode_jpeg(data: bytes, order: Order = "BGR") -> npt.NDArray[np.uint8] | No
     return image if order == "BGR" else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _plain(data: bytes) -> bool:
-    """Whether the headers up to the first scan hold nothing that the two decoders treat differently."""
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width of what `decode_jpeg` decodes, by the headers up to the first scan; None for anything else."""
     if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":  # cut off, OpenCV would fill with grey
-        return False
-    at, framed = 2, False
+        return None
+    at, size = 2, None
     while at + 10 <= len(data) and data[at] == 0xFF:
         kind = data[at + 1]
         if kind == 0xFF:  # a fill byte
             at += 1
             continue
         if kind == START_OF_SCAN:
-            return framed
+            return size
         if kind == APPLICATION_1 and _may_turn(data[at + 4 : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")]):
-            return False
+            return None
         if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
-            framed = kind in FRAMES and data[at + 4] == 8 and data[at + 9] in (1, 3)
-            if not framed:
-                return False
+            size = int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
+            if not (kind in FRAMES and data[at + 4] == 8 and data[at + 9] in (1, 3) and _has_usual_size(*size)):
+                return None
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return False
+    return None
+
+
+def _has_usual_size(height: int, width: int) -> bool:
+    """Whether Pillow would decode so many pixels without a word."""
+    return 0 < height * width <= (Image.MAX_IMAGE_PIXELS or 2**30)  # OpenCV's own limit
 
 
 def _may_turn(application: bytes) -> bool:

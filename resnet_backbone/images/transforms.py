@@ -40,6 +40,8 @@ def normalise(
     pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float], channel_order: str = "RGB"
 ) -> torch.Tensor:
     """RGB pixels N,3,H,W of 0..255 to a network's input; `mean` and `std` are in `channel_order`, in pixel units."""
-    pixels = pixels.float() if channel_order == "RGB" else pixels.float().flip(-3)
+    pixels = pixels if channel_order == "RGB" else pixels.flip(-3)
     shape = (-1, 1, 1)
-    return (pixels - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
+    # One new tensor, changed in place: memory that is not in use yet costs more than the arithmetic.
+    made = pixels.to(torch.float32, copy=True)
+    return made.sub_(torch.tensor(mean).view(shape)).div_(torch.tensor(std).view(shape))

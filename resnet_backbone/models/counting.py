@@ -9,8 +9,8 @@ from torch import nn
 
 
 def count_parameters(net: nn.Module) -> int:
-    """All weights, biases, and norm weights and biases, frozen ones included; no running statistics."""
-    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    """All weights, biases, and norm weights and biases, frozen ones included; no statistics of images."""
+    statistics = ("running_mean", "running_var", "num_batches_tracked", "mean_image")
     return sum(t.numel() for name, t in net.state_dict().items() if not name.endswith(statistics))
 
 

@@ -112,3 +112,12 @@ def find_variant(name: str) -> Variant:
     near = difflib.get_close_matches(name.lower().replace("-", ""), _TABLE, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}?" if near else "resnet_backbone.list_variants() names all"
     raise ValueError(f"unknown network {name!r}: {hint}")
+
+
+_TITLES = {"resnet": "ResNet-", "cifar_resnet": "ResNet-", "plain": "plain-", "cifar_plain": "plain-", "vgg": "VGG-"}
+
+
+def title(name: str) -> str:
+    """A network as the paper writes it: "resnet50" is "ResNet-50", "cifar_plain20" is "plain-20"."""
+    family = name.rstrip("0123456789")
+    return _TITLES.get(family, family) + name[len(family) :]

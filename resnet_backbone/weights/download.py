@@ -14,16 +14,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from resnet_backbone.cache import cache_folder
+from resnet_backbone.engine.http_errors import TROUBLE, in_words, may_pass
 from resnet_backbone.weights.errors import WeightsError
 
 ATTEMPTS = 4
 CHUNK = 1 << 20
 ELSEWHERE = "or download it elsewhere and give its path"
-
-
-def cache_folder() -> Path:
-    """$RESNET_BACKBONE_CACHE, by default ~/.cache/resnet_backbone."""
-    return Path(os.environ.get("RESNET_BACKBONE_CACHE", "~/.cache/resnet_backbone")).expanduser()
 
 
 def fetch(url: str, *, sha256_prefix: str | None = None, name: str | None = None, pause: float = 1.0) -> Path:
@@ -81,25 +78,15 @@ def _download(url: str, part: Path, pause: float) -> str | None:
             time.sleep(pause * 2 ** (attempt - 1))
         try:
             return _attempt(url, part)
-        except urllib.error.HTTPError as error:
-            if error.code == 416:  # the part is longer than the file: another version
-                part.unlink(missing_ok=True)
-            elif error.code < 500 and error.code != 429:
-                raise WeightsError(
-                    f"{url}: the server says {error.code} {error.reason}; check the name, {ELSEWHERE}"
-                ) from None
-            problem = f"the server says {error.code} {error.reason}"
-        except urllib.error.URLError as error:
-            problem = f"no connection ({error.reason})"
-        except (OSError, _Incomplete) as error:
-            if isinstance(error, OSError) and error.errno == 28:
+        except TROUBLE as error:
+            problem = in_words(error)
+            if isinstance(error, urllib.error.HTTPError) and error.code == 416:
+                part.unlink(missing_ok=True)  # it is longer than the file: another version
+            elif not may_pass(error):
+                raise WeightsError(f"{url}: {problem}; check the name, {ELSEWHERE}") from None
+            elif isinstance(error, OSError) and error.errno == 28:
                 raise WeightsError(f"{part}: no space left on the device; free some and run again") from None
-            problem = f"the connection dropped ({error})"
     raise WeightsError(f"{url}: {problem}, {ATTEMPTS} times; check the network, {ELSEWHERE}")
-
-
-class _Incomplete(Exception):
-    pass
 
 
 def _attempt(url: str, part: Path) -> str | None:
@@ -115,7 +102,7 @@ def _attempt(url: str, part: Path) -> str | None:
             _copy(response, file, part.name.removesuffix(".part"), start if resumed else 0, total)
         done = part.stat().st_size
         if total is not None and done != total:
-            raise _Incomplete(f"{done} of {total} bytes")
+            raise ConnectionError(f"{done} of {total} bytes")
         etag = response.headers.get("X-Linked-ETag") or ""
         return etag.strip('"') or None
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnet_backbone.weights.download import cache_folder, fetch
+from resnet_backbone.cache import cache_folder
+from resnet_backbone.weights.download import fetch
 from resnet_backbone.weights.errors import WeightsError
 from resnet_backbone.weights.record import WeightRecord
 

@@ -17,6 +17,7 @@ from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.splits import Array, Data, Files, Part, Split
 from resnet_backbone.engine.preflight import Finding
 from resnet_backbone.engine.text import some
+from resnet_backbone.images.views import pixels_of
 
 FEW = 10
 """Training images of a class below which it is hardly learnt."""
@@ -67,7 +68,7 @@ def image_findings(data: Data, config: TrainConfig, seconds: float = SECONDS) ->
     looked = [("train", data.train), ("val", data.val)] + ([("train", data.holdout)] if data.holdout else [])
     if all(isinstance(_whole(split), Array) for _, split in looked):
         return  # they lie in memory
-    seen = _read(looked, seconds)
+    seen = _read(looked, seconds, plain=config.reader == "plain")
     count = sum(len(split) for _, split in looked)
     what = f"all {count:,} images" if seen.count == count else f"{seen.count:,} of {count:,} images, evenly spread,"
     broken = [said for _, said in seen.broken]
@@ -84,8 +85,8 @@ def image_findings(data: Data, config: TrainConfig, seconds: float = SECONDS) ->
     small = [(side, name) for side, name in seen.sides if side < config.size]
     if small:
         side, name = min(small)
-        text = f"{len(small)} of {seen.count:,} images are smaller than size {config.size} (smallest: {side} pixels, {name}): they are "
-        text += "enlarged"
+        text = f"{len(small)} of {seen.count:,} images are smaller than size {config.size} (smallest: {side} pixels, "
+        text += f"{name}): they are enlarged"
         level = len(small) > MANY * seen.count
         remedy = "; lower size, or take larger images" * level
         yield Finding("warning" if level else "note", text + remedy)
@@ -100,7 +101,7 @@ class _Seen:
     sides: list[tuple[int, str]]
 
 
-def _read(splits: Sequence[tuple[str, Split]], seconds: float) -> _Seen:
+def _read(splits: Sequence[tuple[str, Split]], seconds: float, *, plain: bool) -> _Seen:
     firsts = np.cumsum([0] + [len(split) for _, split in splits])
     chosen, _ = _sample(int(firsts[-1]))
     # In mixed order, for the time may end it.
@@ -118,7 +119,9 @@ def _read(splits: Sequence[tuple[str, Split]], seconds: float) -> _Seen:
             return 0
         _, split, index = at(place)
         try:
-            return min(split.pixels(index).shape[:2])
+            image = split.read(index)
+            pixels = pixels_of(image, plain=plain, name=split.name(index)) if isinstance(image, bytes) else image
+            return min(pixels.shape[:2])
         except ValueError as error:
             return str(error)
 
@@ -177,6 +180,5 @@ def _size(split: Split, index: int) -> int:
 
 
 def _digest(split: Split, index: int) -> bytes:
-    path = _path(split, index)
-    content = split.pixels(index).tobytes() if path is None else path.read_bytes()
-    return hashlib.sha256(content).digest()
+    image = split.read(index)
+    return hashlib.sha256(image if isinstance(image, bytes) else image.tobytes()).digest()

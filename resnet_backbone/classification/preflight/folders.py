@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from resnet_backbone.classification.folders import SUFFIXES
+from resnet_backbone.classification.shard_index import INDEX
 from resnet_backbone.engine.preflight import Finding
 from resnet_backbone.engine.text import some
 
@@ -14,8 +15,9 @@ SORT = "sort them into one folder a class (ImageNet's: tools/prepare_imagenet.py
 
 
 def is_class_folders(root: Path) -> bool:
-    """Whether somebody meant class folders by it; CIFAR's files are named alike."""
-    return any((root / name).is_dir() for name in ("train", "val"))
+    """Whether somebody meant class folders by it, and neither shards nor CIFAR's files, which are named alike."""
+    others = root / "train" / INDEX, root / "train.bin"
+    return any((root / name).is_dir() for name in ("train", "val")) and not any(one.exists() for one in others)
 
 
 def layout_findings(root: Path) -> Iterator[Finding]:

@@ -12,7 +12,9 @@ from torch import nn
 from resnet_backbone.classification.checkpoint import read_run
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.length import length_of
+from resnet_backbone.classification.loop import check_readers
 from resnet_backbone.classification.schedule import Schedule
+from resnet_backbone.classification.splits import Data
 from resnet_backbone.classification.train import held
 from resnet_backbone.engine.loop import LAST
 from resnet_backbone.engine.preflight import Finding
@@ -66,7 +68,7 @@ def machine_findings(config: TrainConfig, gpus: int, device: torch.device) -> It
 
 
 def folder_findings(
-    config: TrainConfig, output: Path, classes: tuple[str, ...], processes: int, *, resume: bool, overwrite: bool
+    config: TrainConfig, output: Path, data: Data, processes: int, *, resume: bool, overwrite: bool
 ) -> Iterator[Finding]:
     """A folder that holds a run, and what --resume would do there."""
     last = output / LAST
@@ -77,7 +79,8 @@ def folder_findings(
     if overwrite or not last.exists():
         return
     try:
-        state = read_run(last, config, classes, processes)
+        state = read_run(last, config, data.classes, processes)
+        check_readers(last, state, data.train, config.workers, processes)
     except ValueError as error:
         yield Finding("error" if resume else "note", f"--resume would be refused: {error}")
         return

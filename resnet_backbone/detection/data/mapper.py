@@ -15,9 +15,9 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from fvcore.transforms.transform import Transform
 from PIL import Image
-from torch.nn import functional
 
 from resnet_backbone.images.jpeg import decode_jpeg
+from resnet_backbone.images.resize import resize
 
 Record = dict[str, Any]
 Pixels = npt.NDArray[np.uint8]
@@ -109,11 +109,7 @@ class AntialiasedResize(T.ResizeTransform):
             return other
         if img.shape[:2] == (self.new_h, self.new_w):
             return img
-        # A view: channels last, which torch resizes without a copy.
-        pixels = torch.from_numpy(img).permute(2, 0, 1)[None]
-        size = (self.new_h, self.new_w)
-        resized = functional.interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
-        return resized[0].permute(1, 2, 0).numpy()
+        return resize(img, self.new_h, self.new_w).permute(1, 2, 0).numpy()
 
 
 def _faster(augmentation: T.Augmentation) -> T.Augmentation:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import ast
 import difflib
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from detectron2.config import CfgNode
 
 from resnet_backbone.detection.config import default_config
+from resnet_backbone.engine.yaml_config import layers
 
 ELEMENTS: dict[str, Sequence[Any]] = {
     "DATA.CLASSES": ["cat"], "DATASETS.TRAIN": ("my_data",), "DATASETS.TEST": ("my_data",),
@@ -49,7 +48,7 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> ReadConfig:
         ValueError: no such file, no YAML mapping, an unknown key (names the nearest), a value of another type.
     """
     cfg, defaults = default_config(), default_config()
-    values = _load(Path(path), cfg)
+    values = _load(path, cfg)
     for key, value in values.items():
         _set(cfg, key, value, str(path), defaults)
     if len(overrides) % 2:
@@ -77,41 +76,15 @@ def value_of(cfg: CfgNode, key: str) -> Any:
     return cfg
 
 
-def _load(path: Path, cfg: CfgNode, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The file's own keys over those of the files that it builds on, which `above` leads to."""
-    if path.resolve() in above:
-        raise ValueError(f"{path}: builds on itself by _BASE_; take the _BASE_ out of one of the files")
-    content = _content(path)
-    bases = content.pop("_BASE_", None) or []
+def _load(path: str | Path, cfg: CfgNode) -> dict[str, Any]:
+    """Every key that the file, or a file that it builds on, sets."""
     values: dict[str, Any] = {}
-    for base in [bases] if isinstance(bases, str) else bases:
-        values |= _load(path.parent / os.path.expanduser(base), cfg, (*above, path.resolve()))
-    own = dict(leaves(content))
-    for key in own:
-        _check_key(key, cfg, str(path))
-    return {**values, **own}
-
-
-def _content(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such config file{_neighbour(path)}") from None
-    except yaml.constructor.ConstructorError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise ValueError(
-            f"{path}: holds a tag that would run Python code (line {line}), and is not run; write the values themselves"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: a config is a mapping of keys to values, not {type(content).__name__}")
-    return content
-
-
-def _neighbour(path: Path) -> str:
-    near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
-    return f"; did you mean {path.with_name(near[0])}?" if near else ""
+    for file, content in layers(path):
+        own = dict(leaves(content))
+        for key in own:
+            _check_key(key, cfg, str(file))
+        values |= own
+    return values
 
 
 def _check_key(key: str, cfg: CfgNode, where: str) -> None:

@@ -25,6 +25,7 @@ from resnet_backbone.engine.best import Best
 from resnet_backbone.engine.checkpoint import fill
 from resnet_backbone.engine.ema import make_ema
 from resnet_backbone.engine.loop import LAST, Keep
+from resnet_backbone.engine.recent import Files
 from resnet_backbone.engine.seeds import seed_of
 from resnet_backbone.engine.step import TrainStep
 
@@ -102,9 +103,10 @@ class Loop(loop.Loop):
         """Of Detectron2's model inputs."""
         return training_batches(self.cfg, self.records, self.cfg.SEED, self.iteration)
 
-    def files_of(self, batch: list[Record]) -> list[str]:
+    def files_of(self, batch: list[Record]) -> Files:
         """As the records name them."""
-        return [str(one["file_name"]) for one in batch]
+        names = [str(one["file_name"]) for one in batch]
+        return lambda: names
 
     def write_state(self, path: Path) -> None:
         """With the config."""

@@ -83,7 +83,7 @@ def _train(ready: Prepared, options: RunOptions, model: nn.Module) -> dict[str, 
     loop = Loop(cfg, model, records, output, keep)
     if options.resume:
         loop.resume(new_schedule=options.new_schedule)
-        _check_resumed_together(output, loop.iteration)
+        loop.check_resumed_together()
     elif comm.is_main_process():
         _clear(output)
     if comm.is_main_process():
@@ -105,22 +105,6 @@ def _train(ready: Prepared, options: RunOptions, model: nn.Module) -> dict[str, 
     if cfg.TEST.BEST_METRIC:
         loop.save()  # with the best value, which model_best.pth may have now
     return results
-
-
-def _check_resumed_together(output: Path, iteration: int) -> None:
-    """All processes go on from the same iteration; with nothing to go on from yet, the run begins.
-
-    So one command line, with --resume, serves a job's first start and every restart.
-    """
-    found = comm.all_gather(iteration)
-    if len(set(found)) > 1:
-        other = next(rank for rank, one in enumerate(found) if one != found[0])
-        raise ValueError(
-            f"{output / LAST}: process 0 resumes after {found[0]} iterations, process {other} after {found[other]}; "
-            "all machines have to see the same folder: --output DIR on a shared file system"
-        )
-    if iteration == 0:
-        logger.info("nothing to resume in %s yet: from the beginning", output)
 
 
 def _clear(output: Path) -> None:

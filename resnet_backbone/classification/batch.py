@@ -1,0 +1,57 @@
+"""A batch of labelled images, and where they are from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+@dataclass
+class Batch:
+    """Images and labels of one process, and where they are from.
+
+    Attributes:
+        images: N,3,H,W: uint8 RGB, or float and normalised (`ready`).
+        labels: N.
+        iteration: which batch of the run it is, from 0.
+        name: of the image of an index.
+        indices: N.
+        ready: nothing is left to be done to the images.
+        broken: (name, what is wrong) of images that could not be read and that others replace.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    iteration: int
+    indices: NDArray[np.int64]
+    name: Callable[[int], str] = str  # not from a worker, which would send the whole split along
+    ready: bool = False
+    broken: tuple[tuple[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, part: slice) -> Batch:
+        return Batch(
+            self.images[part], self.labels[part], self.iteration, self.indices[part], self.name, self.ready, ()
+        )
+
+    def pin_memory(self) -> Batch:
+        """As data loaders ask for; `name` stays."""
+        self.images, self.labels = self.images.pin_memory(), self.labels.pin_memory()
+        return self
+
+
+def collate(samples: Sequence[Any]) -> Any:
+    """(image, label, index, broken) of several images as a batch; the first error among them in its place."""
+    for sample in samples:
+        if isinstance(sample, ValueError):
+            return sample
+    images, labels, indices, broken = zip(*samples, strict=True)
+    said = tuple(one for several in broken for one in several)
+    return Batch(torch.stack(images), torch.tensor(labels), 0, np.array(indices), broken=said)

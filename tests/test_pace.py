@@ -112,9 +112,9 @@ def test_remedies_are_those_that_are_left():
 
 def test_a_run_says_that_its_loader_is_slow(tmp_path, monkeypatch, caplog):
     class Slow(Array):
-        def pixels(self, index):
+        def read(self, index):
             time.sleep(0.01)
-            return super().pixels(index)
+            return super().read(index)
 
     noise = np.random.default_rng(0).integers(0, 256, (8, 3, 16, 16), np.uint8)
     split = Slow(noise, np.arange(8) % 2, "train")

@@ -18,6 +18,7 @@ from resnet_backbone.classification.check import Place, check
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.evaluate import Accuracy
 from resnet_backbone.classification.preflight import steps
+from resnet_backbone.classification.prepare import PrepareOptions, prepare
 from resnet_backbone.classification.train import pretrain
 from resnet_backbone.engine import group
 
@@ -230,3 +231,16 @@ def test_a_run_refuses_what_it_has_no_room_for_and_batches_that_cannot_be_shared
         ValueError, match=r"batch_size 7 cannot be shared by 2 processes in 1 parts \(accumulate\) each"
     ):
         pretrain(replace(TINY, batch_size=7), folders, tmp_path / "odd")
+
+
+def test_shards(tmp_path, folders):
+    made = PrepareOptions(tmp_path / "shards", folders=folders, any_counts=True, shard_size=0.02)
+    assert prepare(made, lambda line: None) == 0
+    pretrain(replace(TINY, epochs=1.0, steps=(0.5,), warmup=0.0), tmp_path / "shards", tmp_path / "run")
+    same = {"epochs": 1.0, "steps": (0.5,), "warmup": 0.0}
+    code, lines = looked_at(tmp_path, tmp_path / "shards", resume=True, **same)
+    assert code == 0 and any("28 images to train on, 8 to test on, in shards" in line for line in found(lines, "note"))
+    said = "\n".join(found(lines, "ok"))
+    assert "16 training images as" in said and "the loader alone: " in said and "a test batch: top-1" in said
+    code, lines = looked_at(tmp_path, tmp_path / "shards", resume=True, **same, workers=1)
+    assert code == 1 and "shards were read by 1 processes with workers 0, now by 1 with 1" in found(lines, "error")[0]

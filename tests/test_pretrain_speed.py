@@ -22,7 +22,7 @@ TINY = ("stem_out_channels", "4", "res2_out_channels", "4", "size", "32", "batch
 
 
 def test_its_batches_lie_on_the_device_and_are_used_again(monkeypatch):
-    monkeypatch.setattr(Synthetic, "pixels", None)  # nothing is drawn image by image
+    monkeypatch.setattr(Synthetic, "read", None)  # nothing is drawn image by image
     config = TrainConfig(network="resnet18", iterations=20, batch_size=3, start_size=16, size=32)
     batches = list(islice(training_batches(open_data("synthetic").train, config, 0, torch.device("cpu")), 20))
     assert batches[0].images.shape == (3, 3, 16, 16) and batches[-1].images.shape == (3, 3, 32, 32)

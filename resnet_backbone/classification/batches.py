@@ -73,15 +73,15 @@ def _resident(split: Split, config: TrainConfig, start: int, device: torch.devic
 
 def _reused(split: Synthetic, config: TrainConfig, start: int, device: torch.device) -> Iterator[Batch]:
     """One batch of each side, which stays on the device: what a run costs without its images."""
-    indices = np.arange(len(share(config, start)))
-    labels = torch.tensor(split.labels[: len(indices)], device=device)
+    count = len(share(config, start))
+    labels = torch.tensor(split.labels[:count], device=device)
     total, made = length_of(config, len(split)).total, dict[int, torch.Tensor]()
     for iteration in itertools.count(start):
         side = side_at(config, iteration, total)
         if side not in made:
-            noise = generator(Stream.VIEW, config.seed, side).integers(0, 256, (len(indices), 3, side, side), np.uint8)
+            noise = generator(Stream.VIEW, config.seed, side).integers(0, 256, (count, 3, side, side), np.uint8)
             made[side] = torch.from_numpy(noise).to(device)
-        yield Batch(made[side], labels, iteration, indices, split.name)
+        yield Batch(made[side], labels, iteration, share(config, iteration) % len(split), split.name)
 
 
 def evaluation_batches(split: Split, config: TrainConfig) -> Iterator[Batch]:

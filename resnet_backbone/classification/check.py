@@ -141,11 +141,9 @@ def _data(config: TrainConfig, data: Data, report: Report) -> None:
     if isinstance(data.train, Synthetic):
         report.add(Finding("note", "data synthetic: a run measures its speed, and leaves no weights"))
         return
-    if isinstance(data.train, Streamed) and isinstance(data.val, Streamed):
-        train, val = data.train.shards, data.val.shards
-        text = f"{len(train):,} images to train on in {len(train.shards):,} shards, {len(val):,} to test on in "
-        report.add(Finding("ok", f"{text}{len(val.shards):,}, {len(data.classes)} classes"))
-        report.add(Finding("note", "shards are read in their own order: their images are looked at in a run alone"))
+    if isinstance(data.train, Streamed):
+        text = f"{data.name}: {len(data.train):,} images to train on, {len(data.val):,} to test on, in shards"
+        report.add(Finding("note", f"{text}, of which the first images alone are looked at"))
         return
     for findings in (count_findings(data), image_findings(data, config), both_sets_findings(data)):
         with errors_into(report):

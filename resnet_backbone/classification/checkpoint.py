@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.splits import Data
+from resnet_backbone.classification.splits import Data, Streamed
 from resnet_backbone.engine import checkpoint as engine
 from resnet_backbone.engine.checkpoint import Part
 
@@ -72,6 +72,12 @@ def read_run(path: Path, config: TrainConfig, data: Data, processes: int) -> dic
         raise ValueError(
             f"{path}: the batch was cut into {parts} parts, now into {config.accumulate * processes} (processes times "
             f"accumulate), which batch norm would notice; keep the product, or {REMEDY}"
+        )
+    readers = int(state["processes"]), int(before["workers"])
+    if isinstance(data.train, Streamed) and readers != (processes, config.workers):
+        raise ValueError(
+            f"{path}: shards were read by {readers[0]} processes with workers {readers[1]}, now by {processes} with "
+            f"{config.workers}, in another order; keep both, or {REMEDY}"
         )
     return state
 

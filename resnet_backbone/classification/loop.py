@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -24,7 +23,7 @@ from resnet_backbone.classification.length import length_of
 from resnet_backbone.classification.pace import Pace, remedies, timer_of
 from resnet_backbone.classification.resident import Drawn, Resident
 from resnet_backbone.classification.schedule import LearningRate
-from resnet_backbone.classification.splits import Data, Streamed
+from resnet_backbone.classification.splits import Data
 from resnet_backbone.engine import group, loop
 from resnet_backbone.engine.best import Best
 from resnet_backbone.engine.checkpoint import fill
@@ -102,20 +101,10 @@ class Loop(loop.Loop):
         if not path.exists():
             return
         state = read_run(path, self.config, self.data, group.world())
-        self._check_readers(path, state)
         self.iteration, self._tested = int(state["iteration"]), int(state["tested"])
         fill(self.parts, state)
         self._set_rate()
         logger.info("resumed from %s after %d iterations", path, self.iteration)
-
-    def _check_readers(self, path: Path, state: Mapping[str, Any]) -> None:
-        """The order of a stream of shards depends on who reads them."""
-        before = int(state["processes"]), int(state["config"]["workers"])
-        if isinstance(self.data.train, Streamed) and before != (group.world(), self.config.workers):
-            raise ValueError(
-                f"{path}: shards were read by {before[0]} processes with workers {before[1]}, now by {group.world()} "
-                f"with {self.config.workers}, in another order; keep both, or start anew with --overwrite"
-            )
 
     def _make_step(self, optimizer: torch.optim.Optimizer) -> TrainStep:
         config, device = self.config, self.device

@@ -14,6 +14,7 @@ import torch
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.engine import group
 from resnet_backbone.engine.loop import PERIOD
+from resnet_backbone.images.region import library
 
 T = TypeVar("T")
 
@@ -154,7 +155,10 @@ def remedies(config: TrainConfig) -> str:
     """What makes images come faster."""
     cores = os.cpu_count() or 1
     ways = [f"more workers ({config.workers} now, this machine has {cores} cores)"] if config.workers < cores else []
-    ways += ["reader fast"] * (config.reader == "plain")
+    if config.reader == "plain":
+        ways.append("reader fast")
+    if library() is None:
+        ways.append("resnet-backbone build-decoder")
     ways.append("smaller files (ImageNet: tools/prepare_imagenet.py --short-side 320)")
     return ", ".join(ways)
 

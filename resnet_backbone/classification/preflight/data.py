@@ -68,7 +68,7 @@ def image_findings(data: Data, config: TrainConfig, seconds: float = SECONDS) ->
     looked = [("train", data.train), ("val", data.val)] + ([("train", data.holdout)] if data.holdout else [])
     if all(isinstance(_whole(split), Array) for _, split in looked):
         return  # they lie in memory
-    seen = _read(looked, seconds)
+    seen = _read(looked, seconds, plain=config.reader == "plain")
     count = sum(len(split) for _, split in looked)
     what = f"all {count:,} images" if seen.count == count else f"{seen.count:,} of {count:,} images, evenly spread,"
     broken = [said for _, said in seen.broken]
@@ -101,7 +101,7 @@ class _Seen:
     sides: list[tuple[int, str]]
 
 
-def _read(splits: Sequence[tuple[str, Split]], seconds: float) -> _Seen:
+def _read(splits: Sequence[tuple[str, Split]], seconds: float, *, plain: bool) -> _Seen:
     firsts = np.cumsum([0] + [len(split) for _, split in splits])
     chosen, _ = _sample(int(firsts[-1]))
     # In mixed order, for the time may end it.
@@ -120,8 +120,8 @@ def _read(splits: Sequence[tuple[str, Split]], seconds: float) -> _Seen:
         _, split, index = at(place)
         try:
             image = split.read(index)
-            decoded = pixels_of(image, name=split.name(index)) if isinstance(image, bytes) else image
-            return min(decoded.shape[:2])
+            pixels = pixels_of(image, plain=plain, name=split.name(index)) if isinstance(image, bytes) else image
+            return min(pixels.shape[:2])
         except ValueError as error:
             return str(error)
 
@@ -180,5 +180,5 @@ def _size(split: Split, index: int) -> int:
 
 
 def _digest(split: Split, index: int) -> bytes:
-    content = split.read(index)
-    return hashlib.sha256(content if isinstance(content, bytes) else content.tobytes()).digest()
+    image = split.read(index)
+    return hashlib.sha256(image if isinstance(image, bytes) else image.tobytes()).digest()

@@ -15,9 +15,9 @@ SORT = "sort them into one folder a class (ImageNet's: tools/prepare_imagenet.py
 
 
 def is_class_folders(root: Path) -> bool:
-    """Whether somebody meant class folders by it; CIFAR's files are named alike."""
-    shards = (root / "train" / INDEX).is_file()
-    return not shards and any((root / name).is_dir() for name in ("train", "val"))
+    """Whether somebody meant class folders by it, and neither shards nor CIFAR's files, which are named alike."""
+    others = root / "train" / INDEX, root / "train.bin"
+    return any((root / name).is_dir() for name in ("train", "val")) and not any(one.exists() for one in others)
 
 
 def layout_findings(root: Path) -> Iterator[Finding]:

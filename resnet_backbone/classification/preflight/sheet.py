@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from resnet_backbone.classification.batch import Batch
 from resnet_backbone.classification.batches import training_batches
 from resnet_backbone.classification.classifier import Classifier, Inputs
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.length import length_of
-from resnet_backbone.classification.splits import Data
+from resnet_backbone.classification.splits import Data, Split, Streamed
 from resnet_backbone.engine.preflight import Finding
 from resnet_backbone.evaluation.pictures import Picture, contact_sheet, save, titled
 from resnet_backbone.models.network import Network
@@ -29,14 +31,22 @@ def sheet_finding(config: TrainConfig, data: Data, network: Network, path: Path)
     """Draws batches of four times of the run, a row each: cropped, augmented and mixed, with names and shares."""
     small = dataclasses.replace(config, batch_size=COLUMNS, accumulate=1, workers=0, device="cpu")
     classifier = Classifier(network, Inputs(small, CPU), small, len(data.classes))
-    total = length_of(small, len(data.train)).total
     pictures: list[Picture] = []
-    for iteration in np.linspace(0, total - 1, ROWS).round().astype(int).tolist():
-        batch = next(training_batches(data.train, small, iteration, CPU))
+    for batch in _batches(data.train, small):
         images, _, targets = classifier.inputs(batch)
         pictures += _row(images, targets, data.classes, small)
     save(path, contact_sheet(pictures, columns=COLUMNS, width=COLUMNS * (SIDE + 16)))
     return Finding("ok", f"{len(pictures)} training images as the network gets them, a row for each quarter: {path}")
+
+
+def _batches(split: Split, config: TrainConfig) -> Iterator[Batch]:
+    """One of each quarter of the run; of shards, of which much is read before a first image comes, the first ones."""
+    if isinstance(split, Streamed):
+        yield from itertools.islice(training_batches(split, config, 0, CPU), ROWS)
+        return
+    total = length_of(config, len(split)).total
+    for iteration in np.linspace(0, total - 1, ROWS).round().astype(int).tolist():
+        yield next(training_batches(split, config, iteration, CPU))
 
 
 def _row(images: torch.Tensor, targets: torch.Tensor, names: tuple[str, ...], config: TrainConfig) -> Iterator[Picture]:

@@ -135,7 +135,8 @@ def evaluation_finding(looked: Looked, data: Data, network: Network, device: tor
     config = looked.config
     few = spread(data.val, config.batch_size)
     inputs = Inputs(config, device)
-    accuracy = evaluate(network, ((b.images, b.labels) for b in evaluation_batches(few, config)), inputs, device)
+    batches = itertools.islice(evaluation_batches(few, config), 1)  # of shards there are more
+    accuracy = evaluate(network, ((b.images, b.labels) for b in batches), inputs, device)
     if accuracy.loss is None or not math.isfinite(accuracy.loss):
         return Finding("error", f"a test batch: the loss is {accuracy.loss}; look at the rate and the images")
     return Finding("ok", f"a test batch: {accuracy}, loss {accuracy.loss:.3g}, {time.monotonic() - began:.2f} s")

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 from made_cifar import CIFAR, write_cifar
-from test_deferred_check import lines_of
+from made_pretraining import metrics
 
 from resnet_backbone.classification import captured
 from resnet_backbone.classification import loop as loop_module
@@ -90,7 +90,7 @@ def test_a_captured_run_resumes_into_a_plain_one_and_ends_as_the_whole(data, tmp
     for part in ("model", "ema"):
         assert all(map(torch.equal, one[part].values(), two[part].values()))
         assert all(map(torch.equal, one[part].values(), three[part].values()))
-    assert lines_of(tmp_path / "plain") == lines_of(tmp_path / "captured")
+    assert metrics(tmp_path / "plain") == metrics(tmp_path / "captured")
 
 
 def test_a_number_that_is_none_is_told_with_its_images(data, tmp_path, monkeypatch):

@@ -53,8 +53,52 @@ def _known(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
+CLASSIFIER_SPEED, CIFAR_SPEED = "classifier-speed", "cifar-speed"
+
+
+def classifier_speed(entries: Entries) -> list[str]:
+    """Training steps of ours beside torchvision's and timm's."""
+    entry = entries.get(CLASSIFIER_SPEED)
+    header = (
+        "network", "batch", "switches of all", "whose", "images/s", "ours is faster by [quartiles]", "memory, MiB",
+        "of its arithmetic", "of its bandwidth",
+    )  # fmt: skip
+    if entry is None:
+        return markdown(header, [(title(network), *[NOT_RUN] * 8) for network in ("resnet50", "resnet101")])
+    rows = []
+    for run in entry.runs:
+        first = (title(run["network"]), str(run["batch"]), run["switches"], run["maker"])
+        if run["images_s"] is None:
+            why = "does not fit" if run["installed"] else f"{NOT_RUN}: {run['maker']} not installed"
+            rows.append((*first, why, *[""] * 4))
+            continue
+        memory = "–" if run["peak_mb"] is None else f"{run['peak_mb']:,.0f}"
+        ratio = f"{run['ratio']:.2f} [{run['ratio_q1']:.2f}, {run['ratio_q3']:.2f}]"
+        of_card = (f"{run[key]:.0f} %" for key in ("arithmetic_percent", "memory_percent"))
+        rows.append((*first, f"{run['images_s']:,.0f}", "" if run["maker"] == "ours" else ratio, memory, *of_card))
+    return markdown(header, rows) + sources(entry)
+
+
+def cifar_speed(entries: Entries) -> list[str]:
+    """CIFAR's networks by the tool's loop."""
+    entry = entries.get(CIFAR_SPEED)
+    header = ("network", "step", "device", "images/s", "50,000 images, s", "eager is slower by")
+    if entry is None:
+        return markdown(header, [(title(f"cifar_resnet{n}"), *[NOT_RUN] * 5) for n in (20, 56, 110)])
+    rows = [
+        (
+            title(run["network"]), run["mode"], run["device"], f"{run['images_s']:,.0f}", f"{run['epoch_s']:.2f}",
+            f"{run['ratio']:.2f}",
+        )
+        for run in entry.runs
+    ]  # fmt: skip
+    return markdown(header, rows) + sources(entry)
+
+
 TABLES: dict[str, Table] = {
     "cifar-weights": cifar_weights,
     "imagenet-protocols": imagenet_protocols,
     "image-loading": image_loading,
+    CLASSIFIER_SPEED: classifier_speed,
+    CIFAR_SPEED: cifar_speed,
 }

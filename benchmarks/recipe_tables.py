@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.reproduction import CIFAR, CIFAR_ROWS, IMAGENET, TENCROP, Row, printed, runs_of
+from benchmarks.reproduction import CIFAR, IMAGENET, TENCROP, Row, printed, runs_of
 from benchmarks.tables import Entries, Table, markdown, spread, title
+from resnet_backbone.classification import paper
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.engine.yaml_config import read_config
 from resnet_backbone.models.variants import find_variant
@@ -14,6 +15,8 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 MODERN = "1-crop, modern"
 """The experiment of a modern recipe's run."""
 DEMO = "R18_shapes"
+PRINTED = {network: {"error": text} for network, text in paper.CIFAR_PRINTED.items()}
+CIFAR_ROWS = [Row(CIFAR, name, {"error": error}, 2, PRINTED.get(name, {})) for name, error in paper.CIFAR.items()]
 ROWS = {(row.experiment, row.network): row for row in (*IMAGENET, *CIFAR_ROWS)}
 
 

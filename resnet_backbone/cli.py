@@ -12,6 +12,7 @@ EXAMPLES = """examples:
   resnet-backbone weights verify resnet50.pth --images imagenet_val/
   resnet-backbone weights convert R-50.pkl resnet50.safetensors --to torchvision
   resnet-backbone weights deepen resnet50.pth resnet101.safetensors --to resnet101
+  resnet-backbone weights recompute-norms resnet50.pth detector.safetensors --images imagenet/train
   resnet-backbone doctor
   resnet-backbone install-detectron2
   resnet-backbone build-decoder
@@ -25,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     rooms = top.add_subparsers(dest="room", required=True)
-    weights = rooms.add_parser("weights", help="show, verify, convert or deepen weights")
+    weights = rooms.add_parser("weights", help="show, verify, convert, deepen weights; recompute their norms")
     actions = weights.add_subparsers(dest="action", required=True)
     source_help = "torchvision://, timm://, detectron2://, http(s):// or a file"
 
@@ -49,6 +50,15 @@ def parser() -> argparse.ArgumentParser:
     deepen.add_argument("output", type=Path, help=".safetensors or .pth")
     deepen.add_argument("--to", required=True, help="the deeper network, as resnet101")
     deepen.add_argument("--seed", type=int, default=0)
+
+    norms = actions.add_parser("recompute-norms", help="a classifier's batch norms over a training set, for a detector")
+    norms.add_argument("source", help=source_help)
+    norms.add_argument("output", type=Path, help=".safetensors or .pth")
+    norms.add_argument("--images", required=True, help="folder of training images, or with train/ in it")
+    norms.add_argument("--count", type=int, metavar="N", help="only N images, drawn with a fixed seed (default: all)")
+    norms.add_argument("--batch", type=int, default=128, metavar="N", help="images at a time (default: 128)")
+    norms.add_argument("--workers", type=int, default=4, metavar="N", help="processes that read images (default: 4)")
+    norms.add_argument("--device", default="", help="cpu, cuda, cuda:1 ... (default: a GPU if there is one)")
 
     rooms.add_parser("doctor", help="is this machine ready to train, and what to do where it is not")
     install = rooms.add_parser("install-detectron2", help="install Detectron2 where it is missing")
@@ -93,6 +103,13 @@ def _weights(arguments: argparse.Namespace) -> None:
         return
     if arguments.action == "convert":
         record = convert(arguments.source, arguments.output, arguments.to)
+    elif arguments.action == "recompute-norms":
+        from resnet_backbone.classification.recompute import recompute_norms
+
+        record = recompute_norms(
+            arguments.source, arguments.output, arguments.images, count=arguments.count, batch=arguments.batch,
+            workers=arguments.workers, device=arguments.device,
+        )  # fmt: skip
     else:
         record = deepen(arguments.source, arguments.output, arguments.to, seed=arguments.seed)
     print(f"{arguments.output}: {record.describe()}")

@@ -89,10 +89,12 @@ def forked(*actions: Callable[[], int]) -> list[int | None]:
     return codes
 
 
+TIMES = ("seconds_per_iteration", "data_share", "images_per_second", "data_seconds", "compute_seconds")
+
+
 def metrics(folder: Path) -> list[dict[str, float]]:
     """The lines of metrics.jsonl, without times."""
-    times = ("seconds_per_iteration", "data_share")
     return [
-        {name: value for name, value in line.items() if name not in times}
+        {name: value for name, value in line.items() if name not in TIMES}
         for line in read_json_lines(folder / "metrics.jsonl")
     ]

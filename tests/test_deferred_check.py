@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 import signal
@@ -12,6 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 from made_cifar import CIFAR, write_cifar
+from made_pretraining import metrics
 from test_engine_step import PerImage, Wild, examples
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -106,13 +106,6 @@ def test_a_look_is_the_only_wait(data, tmp_path, every, monkeypatch):
     assert (waits.count, len(looks)) == ((10, 10) if every == 1 else (0, 1))
 
 
-def lines_of(folder):
-    """What metrics.jsonl says, without times."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in ("seconds_per_iteration", "data_share")}
-            for line in lines]  # fmt: skip
-
-
 def test_a_run_is_the_same_with_its_metrics_and_average(data, tmp_path, monkeypatch):
     pretrain(CIFAR, data, tmp_path / "often")
     monkeypatch.setitem(loop_module.CHECK_EVERY, "cpu", 20)
@@ -120,8 +113,8 @@ def test_a_run_is_the_same_with_its_metrics_and_average(data, tmp_path, monkeypa
     often, seldom = (torch.load(tmp_path / name / "last.pth", weights_only=True) for name in ("often", "seldom"))
     for part in ("model", "ema"):
         assert all(map(torch.equal, often[part].values(), seldom[part].values()))
-    lines = lines_of(tmp_path / "often")
-    assert lines_of(tmp_path / "seldom") == lines
+    lines = metrics(tmp_path / "often")
+    assert metrics(tmp_path / "seldom") == lines
     assert [line["iteration"] for line in lines] == [11, 20, 22, 24, 24]
 
 
@@ -150,7 +143,7 @@ def test_a_loss_that_is_no_number_is_told_with_its_images_and_nothing_is_saved_a
     )
     state = torch.load(tmp_path / "run" / "last.pth", weights_only=True)
     assert state["iteration"] == 14 and all(value.isfinite().all() for value in state["model"].values())
-    assert [line["iteration"] for line in lines_of(tmp_path / "run")] == [11]
+    assert [line["iteration"] for line in metrics(tmp_path / "run")] == [11]
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 

@@ -221,11 +221,12 @@ def test_runs_just_begun_are_drawn_and_do_not_stretch_the_axes(tmp_path, monkeyp
     true_draw = plots.draw_panels
     monkeypatch.setattr(plots, "draw_panels", lambda *a, **k: limits.append(k["y_limits"]) or true_draw(*a, **k))
     drawn(tmp_path)
-    assert limits == [(0, 20)]  # 1.8 x 11
+    drawn(tmp_path, top=30)
+    assert limits == [(0, 20), (0, 30)]  # 1.8 x 11
     text = texts(tmp_path / "out" / "figure6-cifar-400.svg")
     for part in ("ResNet-20  11.00 (rate 0.2)", "ResNet-44 (unfinished: 20 of 400)"):
         assert part in text
-    assert "Outside of the axes: ResNet-32 (25.00 %), ResNet-44" in text
+    assert "Outside of the axes: ResNet-44 (unfinished: 20 of 400) (90.00 %)." in text
     assert "| cifar_resnet56 | 0 | 0.1 | 0 of 400 (unfinished) | – |" in (tmp_path / "out" / "README.md").read_text()
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from timm.data.distributed_sampler import RepeatAugSampler
 
-from resnet_backbone.classification.order import Order
+from resnet_backbone.classification.config import TrainConfig
+from resnet_backbone.classification.order import Order, share
 from resnet_backbone.classification.streams import Stream, generator
 
 
@@ -39,3 +40,14 @@ def test_repeated_views_are_timms(ranks):
 def test_streams_do_not_share_their_numbers():
     draws = {generator(stream, seed, at).integers(2**62) for stream in Stream for seed in (0, 1) for at in (0, 1, 2)}
     assert len(draws) == len(Stream) * 6
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+def test_views_of_one_image_are_no_neighbours_in_a_part(accumulate):
+    config = TrainConfig("resnet18", epochs=1.0, batch_size=32, repeats=4, accumulate=accumulate)
+    for iteration in (0, 3):
+        places = share(config, iteration)
+        assert sorted(places) == list(range(32 * iteration, 32 * (iteration + 1)))
+        for part in np.split(places, accumulate):
+            images = part // 4
+            assert len(part) == 32 // accumulate and (np.diff(images) != 0).all()

@@ -57,11 +57,15 @@ def test_tables_without_entries_say_not_run_in_every_row(report):
 
 
 def test_results_of_other_tables_and_the_papers_numbers_never_stand_for_ours(record, report):
-    runs = [{"experiment": "CIFAR-10", "network": "cifar_resnet56", "seed": s, "error": e} for s, e in ((0, 7), (1, 8))]
+    same = {"experiment": "CIFAR-10", "network": "cifar_resnet56", "precision": "bf16"}
+    runs = [{**same, "seed": s, "error": e} for s, e in ((1, 8), (0, 7))]
     entries = {"reproduction-cifar": entry(record, "reproduction-cifar", runs)}
     lines = report.TABLES["paper-cifar"](entries)
-    assert "| CIFAR-10 | ResNet-56 | error | 6.97 | 7.50 ± 0.71 |" in lines
-    assert sum("not run" in line for line in lines) == 5
+    assert "| ResNet-56 | 6.97 | 7.50 ± 0.71 | 2 | 7.00, 8.00 | bf16 |" in lines
+    assert sum("not run" in line for line in lines) == 9
+    short = {"cifar-short": entry(record, "cifar-short", [{**run, "schedule": "9 iterations"} for run in runs])}
+    assert sum("not run" in line for line in report.TABLES["paper-cifar"](short)) == 10
+    assert "| ResNet-56 | 9 iterations | 7.50 ± 0.71 | 2 | 7.00, 8.00 | bf16 |" in report.TABLES["cifar-short"](short)
     assert "not run" in report.TABLES["paper-imagenet"](entries)[-1]
     (recipe,) = (line for line in report.TABLES["recipes"](entries) if "not run" not in line and "`" in line)
     assert recipe.startswith("| `cifar/resnet56.yaml` | ResNet-56 | 64,000 iterations | 128 | 0.1 |")

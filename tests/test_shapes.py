@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import cv2
@@ -11,10 +13,12 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from resnet_backbone.demo import run as demo
 from resnet_backbone.demo.contours import CLUTTER, SHAPES, place
 from resnet_backbone.demo.scenes import CLASSES, HIDDEN, draw_scene
 from resnet_backbone.demo.shapes import ShapesConfig, cut, scene, write_shapes
 from resnet_backbone.demo.textures import PATTERNS, texture
+from resnet_backbone.engine.interrupt import Stopped
 from resnet_backbone.images.decode import read_image
 
 CONFIG = ShapesConfig(train=30, val=12, seed=3)
@@ -188,3 +192,17 @@ def test_a_broken_off_run_leaves_nothing_under_the_name(tmp_path, monkeypatch):
     assert not root.exists()
     assert write_shapes(root, ShapesConfig(train=2, val=1), workers=1)
     assert json.loads((root / "shapes.json").read_text())["train"] == 2
+
+
+@pytest.mark.parametrize("step", ["pretrain", "run"])
+def test_a_step_that_is_stopped_goes_on_by_its_own_command(tmp_path, monkeypatch, capsys, step):
+    def stopped(*arguments, **options):
+        raise Stopped("stopped after iteration 3 of 9; go on with --resume")
+
+    monkeypatch.setattr(demo, "write_shapes", lambda root: False)
+    monkeypatch.setattr(demo, "pretrain", lambda *arguments, **options: SimpleNamespace(weights=tmp_path))
+    monkeypatch.setattr(demo, step, stopped)
+    with pytest.raises(Stopped, match="--resume and the command above, or begin the demonstration again"):
+        demo.run_demo(Path(__file__).parents[1] / "configs", tmp_path)
+    tool = {"pretrain": "pretrain_imagenet", "run": "train_net"}[step]
+    assert f"python tools/{tool}.py --config" in capsys.readouterr().out.splitlines()[-1]

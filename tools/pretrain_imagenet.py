@@ -10,13 +10,15 @@ from pathlib import Path
 EXAMPLES = """examples:
   python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data imagenet --num-gpus 8
   torchrun --nproc-per-node 8 tools/pretrain_imagenet.py --config configs/imagenet/R101.yaml --data imagenet
+  python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data imagenet --num-gpus 8 --check
   python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data imagenet --resume
   python tools/pretrain_imagenet.py --config configs/cifar/resnet20.yaml --data cifar-10-binary.tar.gz --seed 1
   python tools/pretrain_imagenet.py --config configs/imagenet/R18.yaml --data my_photos epochs 20 schedule cosine
-  python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data synthetic iterations 100 epochs null
+  python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data synthetic   # its speed
 
-DATA are class folders (train/<class>/*.jpg and val/<class>/*.jpg), CIFAR-10 or -100 in its official files, or
-synthetic. KEY VALUE pairs win over the config file; every key is explained in
+DATA are class folders (train/<class>/*.jpg and val/<class>/*.jpg), tar shards (docs/data.md), CIFAR-10 or -100 in its
+official files, or synthetic: 120 iterations on noise that costs nothing, to learn how fast the network trains; leaves
+no weights. KEY VALUE pairs win over the config file; every key is explained in
 resnet_backbone/classification/config.py, the rest in docs/pretraining.md. Then train a detector from the weights:
   python tools/train_net.py --config configs/faster_rcnn_R50_coco.yaml MODEL.WEIGHTS runs/imagenet/R50/model.safetensors
 """
@@ -32,6 +34,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--output", type=Path, metavar="DIR", help="default: runs/imagenet/<name of the config>")
     made.add_argument("--resume", action="store_true", help="go on exactly where the run in the folder stopped")
     made.add_argument("--overwrite", action="store_true", help="begin anew though the folder holds a run")
+    made.add_argument(
+        "--check", action="store_true", help="look at everything in a minute; 1 where it should not start"
+    )
     made.add_argument("--smoke", action="store_true", help="the recipe shrunk to about a minute on a CPU")
     made.add_argument("--seed", type=int, help="instead of the config's")
     made.add_argument("--holdout", type=int, metavar="N", help="choose by N training images that are left out")
@@ -55,6 +60,7 @@ def main() -> int:
     options = RunOptions(
         config=arguments.config, overrides=(*arguments.options, *overrides), output=arguments.output,
         resume=arguments.resume, overwrite=arguments.overwrite, smoke=arguments.smoke,
+        check=arguments.check,
     )  # fmt: skip
     asked = Asked(
         arguments.num_gpus, arguments.num_machines, arguments.machine_rank, arguments.dist_url,

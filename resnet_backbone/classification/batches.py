@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from resnet_backbone.classification.batch import Batch, collate
 from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.length import length_of
+from resnet_backbone.classification.length import length_of, side_at
 from resnet_backbone.classification.order import Order, indices_of, share
 from resnet_backbone.classification.resident import Resident
-from resnet_backbone.classification.splits import Array, Pixels, Split, Streamed
+from resnet_backbone.classification.splits import Array, Pixels, Split, Streamed, Synthetic
 from resnet_backbone.classification.streaming import streamed_batches, streamed_once
 from resnet_backbone.classification.streams import Stream, generator
 from resnet_backbone.classification.views import Views
@@ -37,6 +37,8 @@ def training_batches(split: Split, config: TrainConfig, start: int, device: torc
     """
     if isinstance(split, Streamed):
         return streamed_batches(split, config, start)
+    if isinstance(split, Synthetic):
+        return _reused(split, config, start, device)
     if config.augmentation == "padded_crop":
         return _resident(split, config, start, device)
     return _loaded(split, config, start)
@@ -67,6 +69,19 @@ def _resident(split: Split, config: TrainConfig, start: int, device: torch.devic
         drawn = resident.draw(iteration)
         images, labels = resident.views(torch.from_numpy(drawn.packed).to(device, non_blocking=True))
         yield Batch(images, labels, iteration, drawn.indices, drawn.name, ready=True)
+
+
+def _reused(split: Synthetic, config: TrainConfig, start: int, device: torch.device) -> Iterator[Batch]:
+    """One batch of each side, which stays on the device: what a run costs without its images."""
+    count = len(share(config, start))
+    labels = torch.tensor(split.labels[:count], device=device)
+    total, made = length_of(config, len(split)).total, dict[int, torch.Tensor]()
+    for iteration in itertools.count(start):
+        side = side_at(config, iteration, total)
+        if side not in made:
+            noise = generator(Stream.VIEW, config.seed, side).integers(0, 256, (count, 3, side, side), np.uint8)
+            made[side] = torch.from_numpy(noise).to(device)
+        yield Batch(made[side], labels, iteration, share(config, iteration) % len(split), split.name)
 
 
 def evaluation_batches(split: Split, config: TrainConfig) -> Iterator[Batch]:

@@ -8,13 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.splits import Data
+from resnet_backbone.classification.splits import Data, Streamed
 from resnet_backbone.engine import checkpoint as engine
 from resnet_backbone.engine.checkpoint import Part
 
 # These may differ between the run and its continuation without changing what is learnt (but see `_free`).
-FREE = {"workers", "cache", "device", "data", "test_every", "save_every", "keep", "compile", "reader", "wandb"}
+FREE = {
+    "workers",
+    "cache",
+    "device",
+    "data",
+    "test_every",
+    "save_every",
+    "keep",
+    "compile",
+    "capture",
+    "reader",
+    "wandb",
+}
 REMEDY = "start anew with --overwrite"
+# What an older run means by keys that it did not know.
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
 
 
 def save_state(
@@ -43,7 +57,7 @@ def read_run(path: Path, config: TrainConfig, data: Data, processes: int) -> dic
         ValueError: not such a file, or one of another recipe, other classes or images, or another cut of the batch.
     """
     state = engine.read_state(path, ("iteration", "tested", "config", "classes", "images", "processes"), REMEDY)
-    before, now = state["config"], dataclasses.asdict(config)
+    before, now = {**_DEFAULTS, **state["config"]}, dataclasses.asdict(config)
     if before.get("network") != config.network:
         raise ValueError(f"{path}: a checkpoint of {before.get('network')}, not of {config.network}; {REMEDY}")
     for key in now:
@@ -58,6 +72,12 @@ def read_run(path: Path, config: TrainConfig, data: Data, processes: int) -> dic
         raise ValueError(
             f"{path}: the batch was cut into {parts} parts, now into {config.accumulate * processes} (processes times "
             f"accumulate), which batch norm would notice; keep the product, or {REMEDY}"
+        )
+    readers = int(state["processes"]), int(before["workers"])
+    if isinstance(data.train, Streamed) and readers != (processes, config.workers):
+        raise ValueError(
+            f"{path}: shards were read by {readers[0]} processes with workers {readers[1]}, now by {processes} with "
+            f"{config.workers}, in another order; keep both, or {REMEDY}"
         )
     return state
 

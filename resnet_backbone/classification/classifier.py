@@ -66,32 +66,42 @@ class Classifier(nn.Module):
 
     Args:
         classes: how many there are.
+
+    Attributes:
+        counts: wrong and all images since `take_errors`, on the device, which nobody waits for in a step.
     """
 
     def __init__(self, network: Network, inputs: Inputs, config: TrainConfig, classes: int) -> None:
         super().__init__()
         self.network, self._inputs, self._config, self._classes = network, inputs, config, classes
-        # Wrong and all images; on the device, which nobody waits for in a step.
-        self._counts = torch.zeros(2, dtype=torch.int64, device=inputs.device)
+        self.counts = torch.zeros(2, dtype=torch.int64, device=inputs.device)
 
-    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+    def inputs(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What the network gets: normalised and mixed images, their labels, and what it shall answer.
+
+        Answers are labels, or N,classes that sum to 1.
+        """
         config, images = self._config, self._inputs.of(batch)
         labels = batch.labels.to(images.device, non_blocking=True)
-        targets = labels
-        if config.mixup or config.cutmix:
-            images, targets = mix(
-                images, labels, self._classes,
-                mixup=config.mixup, cutmix=config.cutmix, seed=config.seed, iteration=batch.iteration,
-            )  # fmt: skip
+        if not (config.mixup or config.cutmix):
+            return images, labels, labels
+        images, targets = mix(
+            images, labels, self._classes,
+            mixup=config.mixup, cutmix=config.cutmix, seed=config.seed, iteration=batch.iteration,
+        )  # fmt: skip
+        return images, labels, targets
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        config, (images, labels, targets) = self._config, self.inputs(batch)
         logits: torch.Tensor = self.network(images)
-        self._counts[0] += (logits.detach().argmax(1) != labels).sum()
-        self._counts[1] += len(batch)
+        self.counts[0] += (logits.detach().argmax(1) != labels).sum()
+        self.counts[1] += len(batch)
         return {
             "loss": classification_loss(logits.float(), targets, kind=config.loss, smoothing=config.label_smoothing)
         }
 
     def take_errors(self) -> tuple[int, int]:
         """(wrong, all) images since the last call; under mixup, of the image that has kept its label."""
-        wrong, seen = self._counts.tolist()
-        self._counts.zero_()
+        wrong, seen = self.counts.tolist()
+        self.counts.zero_()
         return wrong, seen

@@ -65,7 +65,10 @@ class TrainConfig:
         keep: so many checkpoints besides the last one.
         broken_images: so many unreadable training images are passed over.
         precision: "fp32", "bf16" or "fp16" (with loss scaling) for the arithmetic; weights stay in fp32.
+        tf32: on a GPU, let fp32 convolutions and products of matrices round their inputs to TF32, which is several
+            times as fast; false computes fp32 to the letter.
         compile: by torch.compile.
+        capture: the whole step as one CUDA graph, for small networks on images in the GPU's memory ("padded_crop").
         channels_last: the memory layout; false for NCHW.
         checkpoint_stages: stages whose activations are computed twice, for less memory.
         deterministic: the same bits on a GPU too; slower.
@@ -133,7 +136,9 @@ class TrainConfig:
     keep: int = 0
     broken_images: int = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    tf32: bool = True
     compile: bool = False
+    capture: bool = False
     channels_last: bool = True
     checkpoint_stages: tuple[str, ...] = ()
     deterministic: bool = False
@@ -160,6 +165,7 @@ class TrainConfig:
             raise ValueError(f"erasing is {self.erasing}, but it is a probability, 0 to 1")
         self._check_length()
         self._check_views()
+        self._check_capture()
 
     def _check_length(self) -> None:
         if (self.epochs is None) == (self.iterations is None):
@@ -195,6 +201,18 @@ class TrainConfig:
                     raise ValueError(f"{key}: not with augmentation 'padded_crop', which is computed for a whole batch")
             if self.policy != "none":
                 raise ValueError("policy: not with augmentation 'padded_crop', which is computed for a whole batch")
+
+    def _check_capture(self) -> None:
+        if not self.capture:
+            return
+        if self.augmentation != "padded_crop":
+            raise ValueError(f"capture: only with augmentation 'padded_crop', not {self.augmentation!r}: leave it out")
+        for key in ("mixup", "cutmix", "drop_path", "checkpoint_stages"):
+            if getattr(self, key):
+                raise ValueError(f"capture: not with {key}, which differs from step to step; leave one of them out")
+        if self.accumulate > 1 or self.precision == "fp16":
+            given = f"accumulate {self.accumulate}" if self.accumulate > 1 else "precision 'fp16' (use bf16)"
+            raise ValueError(f"capture: not with {given}; leave one of them out")
 
     @property
     def rate(self) -> float:

@@ -193,7 +193,8 @@ def _errors(
     tested = [one for one in series if len(one.runs[0].test)]
     ends = [np.mean(one.errors) for one in tested if one.finished] or [np.mean(one.errors) for one in tested]
     low, high = axis(np.array(ends))
-    high = options.top or high
+    if options.top is not None:
+        low, high = (low if low < options.top else 0.0), options.top
     labelled = [line for panel in panels for line in panel.lines if line.label and len(line.y)]
     outside = [f"{line.label.split('  ')[0]} ({line.y[-1]:.2f} %)" for line in labelled if line.y[-1] > high]
     both = any(line.dashed for panel in panels for line in panel.lines)

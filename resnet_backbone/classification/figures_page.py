@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from resnet_backbone.classification import captions
+from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.curves import Group
 from resnet_backbone.engine.text import markdown
 
@@ -45,11 +48,13 @@ def section(group: Group, drawn: Sequence[Drawn]) -> list[str]:
 
 
 def _runs(group: Group) -> list[str]:
-    """A table with the settings that differ, and a sentence with those that do not."""
+    """A table with the settings that differ, and a sentence with those that are the same and not the defaults."""
     every = [run.settings for run in group.runs]
     keys = list(dict.fromkeys(key for settings in every for key in settings if key not in ("network", "seed")))
     differing = [key for key in keys if any(settings.get(key) != every[0].get(key) for settings in every)]
-    common = ", ".join(f"{key} {every[0][key]}" for key in keys if key not in differing)
+    usual = {one.name: json.loads(json.dumps(one.default, default=str)) for one in dataclasses.fields(TrainConfig)}
+    special = [key for key in keys if key not in differing and every[0][key] != usual.get(key)]
+    common = ", ".join(f"{key} {every[0][key]}" for key in special)
     rows = [
         (
             str(run.path), run.network, str(run.seed), *(str(run.settings.get(key)) for key in differing),
@@ -59,4 +64,4 @@ def _runs(group: Group) -> list[str]:
         for run in group.runs
     ]  # fmt: skip
     header = ("run", "network", "seed", *differing, "iterations", "last error (%)")
-    return [*markdown(header, rows), "", f"Settings of all of them: {common}.", ""]
+    return [*markdown(header, rows), "", f"Settings of all of them, beside the defaults: {common}.", ""]

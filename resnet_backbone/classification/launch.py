@@ -9,8 +9,11 @@ from pathlib import Path
 
 import torch
 
+from resnet_backbone.classification.check import Place, check
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.smoke import few, shrunk, smoke_data
+from resnet_backbone.classification.speed import measure_speed
+from resnet_backbone.classification.splits import SYNTHETIC
 from resnet_backbone.classification.train import pretrain
 from resnet_backbone.engine import group, launch
 from resnet_backbone.engine.asked import Asked
@@ -32,6 +35,7 @@ class RunOptions:
         overwrite: begin anew in a folder that holds a run.
         smoke: a short whole run of a shrunk recipe (`smoke.py`); its own folder, runs/<...>-smoke, is overwritten
             unasked.
+        check: only look at everything, in one process.
     """
 
     config: Path
@@ -40,6 +44,7 @@ class RunOptions:
     resume: bool = False
     overwrite: bool = False
     smoke: bool = False
+    check: bool = False
 
     @property
     def folder(self) -> Path:
@@ -59,7 +64,7 @@ class RunOptions:
 
 def start(options: RunOptions, asked: Asked) -> int:
     """Returns 0, 1 where something is wrong, 130 when stopped."""
-    return launch.start(job(options), asked)
+    return launch.start(job(options), asked, partial(_check, options) if options.check else None)
 
 
 def job(options: RunOptions) -> Job:
@@ -69,13 +74,16 @@ def job(options: RunOptions) -> Job:
         uses_gpu=partial(_uses_gpu, options),
         remedy=REMEDY,
         memory_remedy="a larger accumulate, or a smaller batch_size (the rate follows)",
-        interrupted=f"interrupted; {REMEDY}",
+        interrupted="interrupted" if options.check else f"interrupted; {REMEDY}",
     )
 
 
 def run(options: RunOptions) -> None:
     """The whole run, in each process."""
     config = options.read()
+    if config.data == SYNTHETIC and not options.smoke:
+        _measure(options, config)
+        return
     if not options.smoke:
         pretrain(config, config.data, options.folder, resume=options.resume, overwrite=options.overwrite)
         return
@@ -87,6 +95,20 @@ def run(options: RunOptions) -> None:
     if group.is_main():
         print(f"--smoke: {line}", flush=True)
     pretrain(config, data, options.folder, overwrite=overwrite, choose=few)
+
+
+def _check(options: RunOptions, gpus: int, machines: int) -> int:
+    if options.smoke:
+        raise ValueError("--check: looks at the run that would be; leave --smoke out")
+    return check(options.read, Place(options.folder, gpus, machines, options.resume, options.overwrite))
+
+
+def _measure(options: RunOptions, config: TrainConfig) -> None:
+    if options.resume:
+        raise ValueError("--resume: runs with --data synthetic leave nothing to go on from; leave it out")
+    output = options.output or options.folder.with_name(f"{options.folder.name}-speed")  # never over a real run
+    given = set(options.overrides[::2])
+    measure_speed(config, output, overwrite=options.overwrite, short=not given & {"epochs", "iterations"})
 
 
 def _uses_gpu(options: RunOptions) -> bool:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
-import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from resnet_backbone.classification.batch import Batch
 from resnet_backbone.classification.batches import training_batches
+from resnet_backbone.classification.broken import Broken
+from resnet_backbone.classification.captured import CapturedStep, check_capture
 from resnet_backbone.classification.checkpoint import read_run, save_state
 from resnet_backbone.classification.classifier import Classifier, Inputs
 from resnet_backbone.classification.config import TrainConfig
 from resnet_backbone.classification.length import length_of
+from resnet_backbone.classification.pace import Pace, remedies, timer_of
+from resnet_backbone.classification.resident import Drawn, Resident
 from resnet_backbone.classification.schedule import LearningRate
-from resnet_backbone.classification.splits import Data, Streamed
+from resnet_backbone.classification.splits import Data
 from resnet_backbone.engine import group, loop
-from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.engine.best import Best
 from resnet_backbone.engine.checkpoint import fill
 from resnet_backbone.engine.ema import make_ema
@@ -69,20 +69,14 @@ class Loop(loop.Loop):
         length = length_of(config, len(data.train))
         self.rate = LearningRate(length.schedule)
         optimizer = make_optimizer(config, network, device)
-        step = TrainStep(
-            optimizer,
-            parts=config.accumulate,
-            dtype=DTYPES[config.precision],
-            device=device.type,
-            seed=lambda iteration, part: seed_step(config, iteration, part),
-            check_every=CHECK_EVERY[device.type],
-        )
+        check_capture(config, device)
+        self._resident = Resident(data.train, config, device) if config.capture else None
         self.broken = Broken(config.broken_images, output)
         super().__init__(
             network,
             optimizer,
             self.rate,
-            step,
+            self._make_step(optimizer),
             output,
             total=length.total,
             save_every=length.save_every,
@@ -94,7 +88,7 @@ class Loop(loop.Loop):
             keep=keep,
             parts={"broken": self.broken},
         )
-        self._ends: deque[float] = deque(maxlen=loop.PERIOD + 1)
+        self.pace = Pace(config.batch_size, timer_of(device))
         self._set_rate()
 
     def resume(self) -> None:
@@ -107,31 +101,43 @@ class Loop(loop.Loop):
         if not path.exists():
             return
         state = read_run(path, self.config, self.data, group.world())
-        self._check_readers(path, state)
         self.iteration, self._tested = int(state["iteration"]), int(state["tested"])
         fill(self.parts, state)
         self._set_rate()
         logger.info("resumed from %s after %d iterations", path, self.iteration)
 
-    def _check_readers(self, path: Path, state: Mapping[str, Any]) -> None:
-        """The order of a stream of shards depends on who reads them."""
-        before = int(state["processes"]), int(state["config"]["workers"])
-        if isinstance(self.data.train, Streamed) and before != (group.world(), self.config.workers):
-            raise ValueError(
-                f"{path}: shards were read by {before[0]} processes with workers {before[1]}, now by {group.world()} "
-                f"with {self.config.workers}, in another order; keep both, or start anew with --overwrite"
+    def _make_step(self, optimizer: torch.optim.Optimizer) -> TrainStep:
+        config, device = self.config, self.device
+        dtype, check_every = DTYPES[config.precision], CHECK_EVERY[device.type]
+        if self._resident is not None:
+            return CapturedStep(
+                optimizer, self._resident, config.batch_size, dtype=dtype, device=device, check_every=check_every
             )
+        return TrainStep(
+            optimizer,
+            parts=config.accumulate,
+            dtype=dtype,
+            device=device.type,
+            seed=lambda iteration, part: seed_step(config, iteration, part),
+            check_every=check_every,
+        )
 
-    def batches(self) -> Iterator[Batch]:
-        """From `iteration` on."""
-        for batch in training_batches(self.data.train, self.config, self.iteration, self.device):
-            self.broken.add(batch.broken)
+    def batches(self) -> Iterator[Batch | Drawn]:
+        """From `iteration` on; a captured step cuts its batch itself."""
+        made: Iterator[Batch | Drawn]
+        if self._resident is not None:
+            made = map(self._resident.draw, itertools.count(self.iteration))
+        else:
+            made = training_batches(self.data.train, self.config, self.iteration, self.device)
+        for batch in self.pace.waiting(made):
+            if isinstance(batch, Batch):
+                self.broken.add(batch.broken)
             yield batch
 
-    def files_of(self, batch: Batch) -> Files:
-        """As the split names them."""
+    def files_of(self, batch: Batch | Drawn) -> Files:
+        """As the split names the first of them."""
         name, indices = batch.name, batch.indices
-        return lambda: [name(int(index)) for index in indices]
+        return lambda: [some([name(int(index)) for index in indices], 16)]
 
     def write_state(self, path: Path) -> None:
         """With recipe and classes; older checkpoints stay as `keep` says."""
@@ -157,25 +163,28 @@ class Loop(loop.Loop):
 
     def advance(self) -> None:
         """Sets the rate of the next iteration."""
+        self.pace.stepped()
         self.iteration += 1
-        self._ends.append(time.monotonic())
         if self.rate.wants_training_error():
             self.rate.tell_training_error(self._error())
         self._set_rate()
 
     def measured(self) -> dict[str, float]:
-        """The training error in percent, over the batches since the last call."""
-        return {"error": self._error()} if not self.rate.wants_training_error() else {}
+        """Images a second, seconds of an iteration and the training error in percent, since the last call."""
+        values = self.pace.line()
+        share = self.pace.bound()
+        if share is not None and self.config.augmentation != "padded_crop":  # which has no loader
+            said = "loader-bound: %.0f %% of the time is spent waiting for images; remedy: %s"
+            logger.warning(said, 100 * share, remedies(self.config))
+        if not self.rate.wants_training_error():
+            values["error"] = self._error()
+        return values
 
     def shown(self, losses: Mapping[str, float], rate: float) -> dict[str, float | str]:
         """Images a second and, on a GPU, memory too."""
         values = super().shown(losses, rate)
-        if len(self._ends) > 1:
-            # On a CPU the median: between two of them there may have been a test. A GPU is waited for now and then,
-            # and in most steps not at all.
-            each = np.diff(self._ends)
-            speed = self.config.batch_size / float(np.median(each) if self.step.check_every == 1 else np.mean(each))
-            values["images/s"] = f"{speed:,.0f}"
+        if self.pace.speed is not None:
+            values["images/s"] = f"{self.pace.speed:,.0f}"
         if self.device.type == "cuda":
             values["memory"] = f"{torch.cuda.max_memory_allocated(self.device) / 2**30:.1f} GiB"
         return values
@@ -196,59 +205,6 @@ class Loop(loop.Loop):
     def _set_rate(self) -> None:
         for one in self.optimizer.param_groups:
             one["lr"] = self.rate.at(self.iteration)
-
-
-class Broken:
-    """Images that could not be read: named once, and too many end the run."""
-
-    def __init__(self, limit: int, output: Path) -> None:
-        self._limit, self._file = limit, output / "broken_images.txt"
-        self.names: list[str] = []
-        self._new: list[tuple[str, str]] = []
-
-    def add(self, found: Sequence[tuple[str, str]]) -> None:
-        """Takes those of a batch.
-
-        Raises:
-            ValueError: there are more than the limit.
-        """
-        for name, said in found:
-            if name in self.names:
-                continue
-            self.names.append(name)
-            self._new.append((name, said))
-            logger.warning("passed over, %d of at most %d: %s", len(self.names), self._limit, said)
-            self._write()
-            if len(self.names) > self._limit:
-                raise ValueError(
-                    f"broken_images: more than {self._limit} images cannot be read ({some(self.names, 3)}); mend them, "
-                    f"or raise broken_images; all are listed in {self._file}"
-                )
-
-    def share(self) -> None:
-        """Takes those that other processes have met since the last time; all have to call it.
-
-        Raises:
-            ValueError: together there are more than the limit.
-        """
-        new, self._new = self._new, []
-        for found in group.gather_all(new):
-            self.add(found)
-        self._new = []
-
-    def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
-        return {"names": list(self.names)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Those that were named before; the list of a run that went further is cut back."""
-        self.names = list(state["names"])
-        if self.names or self._file.exists():
-            self._write()
-
-    def _write(self) -> None:
-        if group.is_main():
-            write_atomically(self._file, lambda file: file.write("".join(f"{one}\n" for one in self.names).encode()))
 
 
 def make_optimizer(config: TrainConfig, network: nn.Module, device: torch.device) -> torch.optim.Optimizer:

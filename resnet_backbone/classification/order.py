@@ -53,9 +53,12 @@ def share(config: TrainConfig, iteration: int) -> Indices:
     Parts of all processes are cut the same way: two processes see, each in one part, what one process sees in two.
     """
     parts = group.world() * config.accumulate
-    first = iteration * config.batch_size
+    places = np.arange(iteration * config.batch_size, (iteration + 1) * config.batch_size)
+    if parts < config.repeats:
+        # Views of one image would follow each other in a part, and mixup, which mixes neighbours, would mix them.
+        places = places[np.argsort(places % config.repeats, kind="stable")]
     own = range(group.rank() * config.accumulate, (group.rank() + 1) * config.accumulate)
-    return np.concatenate([np.arange(first + part, first + config.batch_size, parts) for part in own])
+    return np.concatenate([places[part::parts] for part in own])
 
 
 def indices_of(order: Order, places: Indices) -> Indices:

@@ -143,6 +143,7 @@ def scatter(points: Sequence[Points], caption: str, y_label: str) -> Figure:
     highest = max(float((one.rows[:, 1] + one.rows[:, 2]).max()) for one in points)
     axes.set(xscale="log", xlabel="parameters (millions)", ylabel=y_label, ylim=(0, 1.2 * highest))
     axes.margins(x=0.08)
+    axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
     ticks = _apart(np.unique(np.concatenate([one.rows[:, 0] for one in points])))
     axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -245,18 +246,16 @@ def _label_ends(axes: Axes, lines: Sequence[Line]) -> None:
         return
     low, high = axes.get_ylim()
     inches = axes.get_position().height * axes.figure.get_size_inches()[1]  # type: ignore[union-attr]
-    ends = np.array([np.clip((line.y[-1] - low) / (high - low), 0, 1) for line in labelled])
-    rows = np.array([len(_wrapped(line.label)) for line in labelled])
-    places = spread_apart(ends, 0.115 * rows / inches)
-    places += max(0.0, 0.03 - places.min()) + min(0.0, 1.0 - places.max())
+    ends = np.array([(line.y[-1] - low) / (high - low) for line in labelled])
+    heights = 0.115 * np.array([len(_wrapped(line.label)) for line in labelled]) / inches
+    places = spread_apart(np.clip(ends, heights / 2, 1 - heights / 2), heights)
+    places += max(0.0, -(places - heights / 2).min()) + min(0.0, 1.0 - (places + heights / 2).max())
     for line, place in zip(labelled, places):
+        joint = {"arrowstyle": "-", "color": line.colour, "linewidth": 0.4, "shrinkA": 2, "shrinkB": 0}
         axes.annotate(
-            "\n".join(_wrapped(line.label)), (line.x[-1], np.clip(line.y[-1], low, high)), (1.06, place), "data",
+            "\n".join(_wrapped(line.label)), (line.x[-1], line.y[-1]), (1.06, place), "data",
             ("axes fraction", "axes fraction"), color=line.colour, va="center", fontsize=7, annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-", "color": line.colour, "linewidth": 0.4, "shrinkA": 2, "shrinkB": 0,
-                "relpos": (0, 0.5),
-            },
+            arrowprops={**joint, "relpos": (0, 0.5)} if low <= line.y[-1] <= high else None,
         )  # fmt: skip
 
 

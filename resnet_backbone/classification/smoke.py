@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.splits import SYNTHETIC, Data, Part, Split, Streamed
+from resnet_backbone.classification.splits import SYNTHETIC, Data, spread
 from resnet_backbone.engine.atomic import write_atomically
 
 TRAIN_IMAGES, TEST_IMAGES = 32, 16
@@ -50,9 +50,9 @@ def shrunk(config: TrainConfig, processes: int = 1) -> TrainConfig:
 
 def few(data: Data) -> Data:
     """A few images of all splits, spread evenly over them; all classes."""
-    held = None if data.holdout is None else _few(data.holdout, TEST_IMAGES)
+    held = None if data.holdout is None else spread(data.holdout, TEST_IMAGES)
     return dataclasses.replace(
-        data, train=_few(data.train, TRAIN_IMAGES), val=_few(data.val, TEST_IMAGES), holdout=held
+        data, train=spread(data.train, TRAIN_IMAGES), val=spread(data.val, TEST_IMAGES), holdout=held
     )
 
 
@@ -68,14 +68,6 @@ def smoke_data(config: TrainConfig, folder: Path) -> tuple[str, str]:
         path = folder / "generated"
         _generate_folders(path)
     return str(path), f"{missing}; images are generated: {path}"
-
-
-def _few(split: Split, count: int) -> Split:
-    if len(split) <= count or isinstance(split, Streamed):
-        return split
-    by_class = np.argsort(split.labels, kind="stable")
-    places = np.linspace(0, len(split) - 1, count).round().astype(int)
-    return Part(split, np.sort(by_class[places]))
 
 
 def _generated_arrays(side: int) -> dict[str, np.ndarray[Any, Any]]:

@@ -99,6 +99,30 @@ class Array:
 
 
 @dataclass(frozen=True)
+class Synthetic:
+    """Noise that stands for images: in training one batch of it lies on the device, and costs nothing."""
+
+    count: int
+    title: str
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """In turn."""
+        return np.arange(self.count) % 1000
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, index: int) -> Pixels:
+        """Drawn anew, 256,256,3."""
+        return generator(Stream.HOLDOUT, index, 1).integers(0, 256, (256, 256, 3), np.uint8)
+
+    def name(self, index: int) -> str:
+        """The split and the number."""
+        return f"{self.title}/{index}"
+
+
+@dataclass(frozen=True)
 class Part:
     """Some images of a split, in the order of `indices`."""
 
@@ -187,7 +211,7 @@ def open_data(path: str, *, holdout: int = 0, seed: int = 0) -> Data:
     train: Split
     val: Split
     if path == SYNTHETIC:
-        train, val, classes = _synthetic(100_000, "train"), _synthetic(1_000, "val"), _numbered(1000)
+        train, val, classes = Synthetic(100_000, "train"), Synthetic(1_000, "val"), _numbered(1000)
     elif is_remote(path) or (root / "train" / INDEX).is_file():
         sets = open_splits(path)
         train, val, classes = Streamed(sets[0]), Streamed(sets[1]), sets[0].classes
@@ -229,30 +253,14 @@ def hold_out(labels: NDArray[np.int64], count: int, seed: int) -> tuple[NDArray[
     return kept, held
 
 
-def _synthetic(count: int, title: str) -> Split:
-    return _Noise(count, title)
+def spread(split: Split, count: int) -> Split:
+    """At most so many images, spread evenly over all classes."""
+    if len(split) <= count or isinstance(split, Streamed):
+        return split
+    by_class = np.argsort(split.labels, kind="stable")
+    places = np.linspace(0, len(split) - 1, count).round().astype(int)
+    return Part(split, np.sort(by_class[places]))
 
 
 def _numbered(count: int) -> tuple[str, ...]:
     return tuple(f"class {k}" for k in range(count))
-
-
-@dataclass(frozen=True)
-class _Noise:
-    """Images that are drawn when they are asked for: what a run costs without reading any."""
-
-    count: int
-    title: str
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        return np.arange(self.count) % 1000
-
-    def __len__(self) -> int:
-        return self.count
-
-    def read(self, index: int) -> Pixels:
-        return generator(Stream.HOLDOUT, index, 1).integers(0, 256, (256, 256, 3), np.uint8)
-
-    def name(self, index: int) -> str:
-        return f"{self.title}/{index}"

@@ -141,19 +141,27 @@ def run_protocol(
     Raises:
         ValueError: an image that cannot be read; names it.
     """
-    workers = min(workers, os.cpu_count() or 1)
-    loader: DataLoader[Any] = DataLoader(
-        _Viewed(images.files, protocol, record), batch_size=TOGETHER, num_workers=workers, collate_fn=list
-    )
-    progress, found = Progress(len(images.files), label), []
-    for views in progress.waiting(_whole(loader)):
+    count = len(images.files)
+    chunks = [list(range(start, min(start + TOGETHER, count))) for start in range(0, count, TOGETHER)]
+    progress, found = Progress(count, label), []
+    for views in progress.waiting(read_views(images.files, protocol, record, chunks, workers)):
         found.append(probabilities(network, record, views, protocol.everywhere, batch=batch).numpy())
         for _ in views:
             progress.step()
     return np.concatenate(found)
 
 
-def _whole(loader: DataLoader[Any]) -> Iterator[list[Views]]:
+def read_views(
+    files: Sequence[Path], protocol: Protocol, record: WeightRecord, chunks: Sequence[list[int]], workers: int
+) -> Iterator[list[Views]]:
+    """The views of the files of every chunk, read by `workers` processes.
+
+    Raises:
+        ValueError: an image that cannot be read; names it.
+    """
+    workers = min(workers, os.cpu_count() or 1)
+    viewed = _Viewed(files, protocol, record)
+    loader: DataLoader[Any] = DataLoader(viewed, batch_sampler=chunks, num_workers=workers, collate_fn=list)
     for batch in loader:
         for views in batch:
             if isinstance(views, ValueError):

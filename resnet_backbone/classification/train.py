@@ -6,7 +6,6 @@ import dataclasses
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,7 +22,9 @@ from resnet_backbone.classification.evaluate import Accuracy, evaluate
 from resnet_backbone.classification.final import exact_norms, norm_notes, write_final
 from resnet_backbone.classification.length import check_batch
 from resnet_backbone.classification.loop import Loop
+from resnet_backbone.classification.output import BEST, FINAL, clear, refuse_held
 from resnet_backbone.classification.resident import mean_image
+from resnet_backbone.classification.room import room_findings
 from resnet_backbone.classification.splits import Data, Split, open_data
 from resnet_backbone.engine import group
 from resnet_backbone.engine.atomic import remove_unfinished, write_atomically
@@ -33,13 +34,10 @@ from resnet_backbone.engine.journal import Journal
 from resnet_backbone.engine.logs import set_up_logs
 from resnet_backbone.engine.loop import LAST
 from resnet_backbone.engine.progress import duration
-from resnet_backbone.engine.room import disk, refuse
+from resnet_backbone.engine.room import refuse
 from resnet_backbone.models.network import Network
 
 logger = logging.getLogger(__name__)
-
-FINAL = "model.safetensors"
-BEST = "model_best.safetensors"
 
 
 @dataclass(frozen=True)
@@ -79,21 +77,22 @@ def pretrain(
     """
     began, output = time.monotonic(), Path(output)
     config = dataclasses.replace(config, data=str(data))
-    _refuse_held(output, resume, overwrite)
-    device = _device(config)
+    refuse_held(output, resume, overwrite)
+    device = device_of(config)
     found = open_data(config.data, holdout=config.holdout, seed=config.seed)
     check_batch(config, len(found.train), group.world())
     opened = choose(found)
     output.mkdir(parents=True, exist_ok=True)
     set_up_logs(output / "log.txt" if group.is_main() else None, quiet=not group.is_main())
-    network = _network(config, opened, device)
+    network = make_network(config, opened, device)
+    refuse(room_findings(config, network, output, group.machines()))
     loop = Loop(config, opened, network, output, device, lambda model, best: _keep(model, best, config, opened, output))
     if resume:
         loop.resume()
         loop.check_resumed_together()
     if loop.iteration == 0:
-        _clear(output)
-    _describe(config, opened, loop, output)
+        clear(output)
+    describe(config, opened, loop, output)
 
     def test(model: nn.Module) -> dict[str, float]:
         return {key: value for name, split in _tested(opened) for key, value in _numbers(name, model, split).items()}
@@ -116,7 +115,12 @@ def _tested(data: Data) -> list[tuple[str, Split]]:
     return [("val", data.val)] + ([("holdout", data.holdout)] if data.holdout is not None else [])
 
 
-def _device(config: TrainConfig) -> torch.device:
+def device_of(config: TrainConfig) -> torch.device:
+    """The device of this process.
+
+    Raises:
+        ValueError: there is none, or not for many processes.
+    """
     device = find_device(config.device)
     if group.world() > 1 and device.index is not None:
         raise ValueError(f"device: {config.device!r} is one GPU for all processes; use device cuda")
@@ -125,11 +129,15 @@ def _device(config: TrainConfig) -> torch.device:
     return device
 
 
-def _network(config: TrainConfig, data: Data, device: torch.device) -> Network:
+def make_network(config: TrainConfig, data: Data, device: torch.device) -> Network:
+    """A recipe's network for the data's classes, with weights drawn by the seed; sets what cuDNN may choose."""
     torch.manual_seed(config.seed)
     torch.backends.cudnn.benchmark = not config.deterministic
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with this alone
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = config.tf32
+        torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
     torch.use_deterministic_algorithms(config.deterministic)
     network = build_classifier(config, len(data.classes))
     if config.mean_image:
@@ -139,47 +147,32 @@ def _network(config: TrainConfig, data: Data, device: torch.device) -> Network:
     return network
 
 
-def _refuse_held(output: Path, resume: bool, overwrite: bool) -> None:
-    refuse([disk(output, 0)])
-    held = [name for name in (LAST, FINAL, BEST) if (output / name).exists()]
-    if held and not (resume or overwrite):
-        raise ValueError(
-            f"{output} holds a run: go on with --resume, begin anew with --overwrite, or choose another --output"
-        )
-    if resume and held and LAST not in held:
-        raise ValueError(
-            f"{output} holds {held[0]}, but no {LAST} to go on from: begin anew with --overwrite instead of --resume, "
-            "or choose another --output"
-        )
-
-
-def _clear(output: Path) -> None:
-    """Takes away what an earlier run left, now that this one can begin."""
-    if group.is_main():
-        earlier = [output / name for name in (LAST, FINAL, BEST, "metrics.jsonl", "broken_images.txt")]
-        for old in (*earlier, *output.glob("last_*.pth")):
-            old.unlink(missing_ok=True)
-        shutil.rmtree(output / "tensorboard", ignore_errors=True)
-
-
-def _describe(config: TrainConfig, data: Data, loop: Loop, output: Path) -> None:
+def describe(config: TrainConfig, data: Data, loop: Loop, output: Path) -> None:
+    """Says what is trained and writes `config.yaml`."""
     if not group.is_main():
         return
     for name in (LAST, FINAL, BEST):
         remove_unfinished(output / name)
     text = yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config))), sort_keys=False)
     write_atomically(output / "config.yaml", lambda file: file.write(text.encode()))
-    held = f", {len(data.holdout):,} held out" if data.holdout is not None else ""
+    out = f", {len(data.holdout):,} held out" if data.holdout is not None else ""
     logger.info(
         "%s, %s parameters, on %s; %s training images%s and %s validation images of %d classes; everything goes to %s",
         config.network, f"{sum(p.numel() for p in loop.model.parameters()):,}", loop.device, f"{len(data.train):,}",
-        held, f"{len(data.val):,}", len(data.classes), output,
+        out, f"{len(data.val):,}", len(data.classes), output,
     )  # fmt: skip
     logger.info(
         "%d iterations of %d images%s, %s; rate %g (%g per 256), %s; seed %d",
         loop.total, config.batch_size, f" in {config.accumulate} parts" if config.accumulate > 1 else "",
         config.precision, config.rate, config.rate_per_256, config.schedule, config.seed,
     )  # fmt: skip
+
+    behind = [step for step in config.steps if step >= config.length]
+    if behind:
+        logger.warning(
+            "steps %s lie behind the end, %g %s: the rate does not drop there; give other steps, or schedule cosine",
+            list(behind), config.length, config.unit,
+        )  # fmt: skip
 
 
 def _keep(model: nn.Module, best: Best, config: TrainConfig, data: Data, output: Path) -> None:

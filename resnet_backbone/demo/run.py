@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -61,15 +62,14 @@ def run_demo(configs: Path, output: Path, seed: int = 0) -> DemoResult:
     words = f"--data {shapes / 'crops'} --output {where[0]} --seed {seed}"
     _announce(2, f"tools/pretrain_imagenet.py --config {configs / PRETRAIN} {words}")
     recipe = read_config(TrainConfig, configs / PRETRAIN, ["seed", str(seed)])
-    weights = pretrain(recipe, shapes / "crops", where[0], overwrite=True).weights
+    with _resumed_by_its_command():
+        weights = pretrain(recipe, shapes / "crops", where[0], overwrite=True).weights
     pretrained = time.monotonic()
     keys = ["DATA.ROOT", str(shapes), "MODEL.WEIGHTS", str(weights), "SEED", str(seed)]
     _announce(3, f"tools/train_net.py --config {configs / DETECT} --output {where[1]} {' '.join(keys)}")
     options = RunOptions(configs / DETECT, keys, where[1], overwrite=True)
-    try:
+    with _resumed_by_its_command():
         numbers = next(iter(run(options).values()))
-    except Stopped as stopped:
-        raise Stopped(f"{stopped} and the command above, or begin the demonstration again") from None
     ended = time.monotonic()
     box, mask = numbers["bbox"], numbers["segm"]
     result = DemoResult(
@@ -84,6 +84,15 @@ def run_demo(configs: Path, output: Path, seed: int = 0) -> DemoResult:
         f"{duration(result.seconds_total)}; look at {folder / 'mask_rcnn' / 'pictures'}"
     )
     return result
+
+
+@contextlib.contextmanager
+def _resumed_by_its_command() -> Iterator[None]:
+    """The demonstration itself has no --resume."""
+    try:
+        yield
+    except Stopped as stopped:
+        raise Stopped(f"{stopped} and the command above, or begin the demonstration again") from None
 
 
 def table(numbers: Mapping[str, Mapping[str, float]]) -> str:

@@ -17,7 +17,9 @@ PREFETCHED = 2
 """Batches that each worker of torch's loader has ready."""
 
 
-def room(output: Path, checkpoint: int, batch: int, workers: int, workers_key: str = "workers") -> list[Finding]:
+def room(
+    output: Path, checkpoint: int, batch: int, workers: int, workers_key: str = "workers", *, kept: int = 0
+) -> list[Finding]:
     """Room for the checkpoints in `output`, and for the batches that this machine's workers hand over.
 
     Args:
@@ -25,8 +27,9 @@ def room(output: Path, checkpoint: int, batch: int, workers: int, workers_key: s
         batch: bytes of all batches of one step on this machine.
         workers: of each process.
         workers_key: what their number is called.
+        kept: checkpoints besides the last one.
     """
-    found = [disk(output, checkpoint), shared_memory(PREFETCHED * workers * batch, workers_key)]
+    found = [disk(output, checkpoint, kept), shared_memory(PREFETCHED * workers * batch, workers_key)]
     return [finding for finding in found if finding is not None]
 
 
@@ -53,12 +56,13 @@ def checkpoint_size(model: nn.Module, *, moments: int = 1, averaged: bool = Fals
     return state * (1 + averaged) + trained * moments
 
 
-def disk(folder: Path, checkpoint: int) -> Finding:
+def disk(folder: Path, checkpoint: int, kept: int = 0) -> Finding:
     """Room for the checkpoints of a run, in a folder that can be written to.
 
     Args:
         folder: that they go to; need not be there yet.
-        checkpoint: bytes of one; while it is replaced there are two, and the final weights stand beside it.
+        checkpoint: bytes of one; while it is replaced there are two, and final and best weights stand beside it.
+        kept: checkpoints besides the last one.
     """
     there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
     if not there.is_dir():
@@ -67,8 +71,10 @@ def disk(folder: Path, checkpoint: int) -> Finding:
     text = f"{free / GIGABYTE:.1f} GB free in {folder}, a checkpoint takes {checkpoint / GIGABYTE:.2f} GB"
     if not os.access(there, os.W_OK):
         return Finding("error", f"{there} cannot be written to; choose another folder: --output DIR")
-    if free < 3 * checkpoint:
-        return Finding("error", f"{text}, and three are needed at a time; make room or choose another --output DIR")
+    if free < (3 + kept) * checkpoint:
+        more = f", beside the {kept} that are kept" * bool(kept)
+        text += f", and three are needed at a time{more}; make room or choose another --output DIR"
+        return Finding("error", text)
     return Finding("ok", text)
 
 

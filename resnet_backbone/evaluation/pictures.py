@@ -103,12 +103,21 @@ def side_by_side(
     """
     height, width = np.asarray(image).shape[:2]
     scale = min(max(1.0, longest / 2 / max(height, width)), longest / max(height, width))
-    panels = [_titled(draw(image, part, names, scale=scale), t) for part, t in zip((truth, found), titles)]
+    panels = [titled(draw(image, part, names, scale=scale), t) for part, t in zip((truth, found), titles)]
     across = width <= 2.2 * height
     gap = np.full((8, panels[0].shape[1], 3), PAPER, np.uint8)
     if across:
         gap = np.full((panels[0].shape[0], 8, 3), PAPER, np.uint8)
     return np.concatenate([panels[0], gap, panels[1]], axis=1 if across else 0)
+
+
+def titled(picture: Picture, title: str) -> Picture:
+    """The picture, H,W,3, with one line of text over it."""
+    font = font_of(max(13, picture.shape[1] // 40))
+    canvas = Image.new("RGB", (picture.shape[1], extent(title, font)[1] + 6), PAPER)
+    text = shortened(title, font, picture.shape[1])
+    ImageDraw.Draw(canvas).text((2, 3), text, font=font, fill=INK)
+    return np.concatenate([np.asarray(canvas), picture])
 
 
 def contact_sheet(pictures: Iterable[ArrayLike], *, columns: int | None = None, width: int = 1920) -> Picture:
@@ -228,11 +237,3 @@ def _label(objects: Objects, index: int, names: Sequence[str]) -> str:
     remark = f" ({objects.remarks[index]})" if objects.remarks and objects.remarks[index] else ""
     score = f" {float(np.asarray(objects.scores)[index]):.2f}" if objects.scores is not None else ""
     return f"{name}{remark}{score}"
-
-
-def _titled(picture: Picture, title: str) -> Picture:
-    font = font_of(max(13, picture.shape[1] // 40))
-    canvas = Image.new("RGB", (picture.shape[1], extent(title, font)[1] + 6), PAPER)
-    text = shortened(title, font, picture.shape[1])
-    ImageDraw.Draw(canvas).text((2, 3), text, font=font, fill=INK)
-    return np.concatenate([np.asarray(canvas), picture])

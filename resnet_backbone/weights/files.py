@@ -210,19 +210,31 @@ def _neighbours(path: Path) -> str:
     return f"; did you mean {path.with_name(near[0])}?" if near else ""
 
 
+def check_suffix(path: str | Path) -> None:
+    """Before work that ends in `write_weights`.
+
+    Raises:
+        WeightsError: `write_weights` would refuse the name.
+    """
+    path = Path(path)
+    if path.suffix not in (".safetensors", ".pth", ".pt"):
+        raise WeightsError(f"{path}: write .safetensors or .pth, not {path.suffix or 'a name without suffix'!r}")
+
+
 def write_weights(path: str | Path, state: Mapping[str, torch.Tensor], record: WeightRecord) -> Path:
     """Writes tensors with their record, atomically: `.safetensors`, or `.pth` that `weights_only=True` loads.
 
     Raises:
         WeightsError: another suffix. OSError: the file cannot be written; nothing is left behind.
     """
+    check_suffix(path)
     path = Path(path)
     record = replace(record, sha256=None)
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     if path.suffix == ".safetensors":
         data = safetensors.torch.save(tensors, {RECORD_KEY: record.to_json()})
         write_atomically(path, lambda file: file.write(data))
-    elif path.suffix in (".pth", ".pt"):
+    else:
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(record).items()}
         # Author and heuristics let Detectron2's own checkpointer match the names inside a detector.
         content = {
@@ -232,6 +244,4 @@ def write_weights(path: str | Path, state: Mapping[str, torch.Tensor], record: W
             "matching_heuristics": True,
         }
         write_atomically(path, lambda file: torch.save(content, file))
-    else:
-        raise WeightsError(f"{path}: write .safetensors or .pth, not {path.suffix or 'a name without suffix'!r}")
     return path

@@ -1,0 +1,1 @@
+"""What `tools/pretrain_imagenet.py --check` looks at."""

@@ -206,6 +206,29 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
         write_weights(tmp_path / "net.onnx", STATE, RECORD)
 
 
+class Failing(io.BytesIO):
+    """A file in whose second write something comes up."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error, self.writes = error, 0
+
+    def write(self, content) -> int:
+        self.writes += 1
+        if self.writes == 2:
+            raise self.error
+        return super().write(content)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space"), RuntimeError("a worker is killed"), KeyboardInterrupt()])
+def test_what_comes_up_in_torchs_writer_is_not_lost(tmp_path, error):
+    """Which ends with "unexpected pos 64 vs 0" instead."""
+    with pytest.raises(type(error)) as caught:
+        write_atomically(tmp_path / "last.pth", lambda _: torch.save({"a": torch.zeros(9)}, Failing(error)))
+    assert caught.value is error or (caught.value.errno, caught.value.filename) == (28, str(tmp_path / "last.pth"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_real_files(real_data):
     file = read_weights(real_data / "weights" / "resnet50_pqf_fp16.pth.xz")
     assert len(file.state) == 320 and file.state["conv1.weight"].dtype == torch.float16

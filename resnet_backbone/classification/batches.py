@@ -133,7 +133,7 @@ class _Views(Dataset[Any]):
 
     def __init__(self, split: Split, config: TrainConfig, testing: bool = False) -> None:
         self._split, self._config, self._testing = split, config, testing
-        self._labels = np.asarray(split.labels)
+        self._labels = split.labels
         self._cache: dict[int, Pixels] = {}
         self._views = Views(config, 1 if testing else length_of(config, len(split)).total)
 

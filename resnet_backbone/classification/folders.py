@@ -2,19 +2,56 @@
 
 from __future__ import annotations
 
+import os
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"}
+LAYOUT = "expected class folders with images, as train/<class>/*.jpg and val/<class>/*.jpg"
 
 
-@dataclass(frozen=True)
+class Paths:
+    """Many files below a folder: their names' bytes in one piece, each of which becomes a path when it is asked for.
+
+    ImageNet's 1.28 million take 54 MB, which worker processes share. As many `Path`s take hundreds, and every worker
+    gets a copy of its own little by little, for Python writes a count of references into each that it touches.
+
+    Args:
+        folder: of all files.
+        names: of the files in it, "/" between their parts.
+    """
+
+    def __init__(self, folder: Path, names: Iterable[str]) -> None:
+        self.folder = folder
+        content, ends = bytearray(), array("q", [0])
+        for name in names:
+            content += os.fsencode(name)
+            ends.append(len(content))
+        self._content, self._ends = bytes(content), np.array(ends)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, index: int) -> Path:
+        place = range(len(self))[index]
+        return self.folder / os.fsdecode(self._content[self._ends[place] : self._ends[place + 1]])
+
+    def __iter__(self) -> Iterator[Path]:
+        return (self[index] for index in range(len(self)))
+
+
+@dataclass(frozen=True, eq=False)
 class ClassFolders:
     """One split: paths and labels, sorted, so that a seed means the same everywhere."""
 
     classes: tuple[str, ...]
-    paths: tuple[Path, ...]
-    labels: tuple[int, ...]
+    paths: Paths
+    labels: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -24,7 +61,8 @@ def find_splits(root: str | Path) -> tuple[ClassFolders, ClassFolders]:
     """Training and validation images under `root`.
 
     Raises:
-        ValueError: a folder is missing or empty, there is one class only, or the splits differ in their classes.
+        ValueError: a folder is missing or empty, there is one class only, the splits differ in their classes, or an
+            image is in no class.
     """
     train, val = (_find_split(Path(root) / name) for name in ("train", "val"))
     if train.classes != val.classes:
@@ -35,20 +73,45 @@ def find_splits(root: str | Path) -> tuple[ClassFolders, ClassFolders]:
 
 
 def _find_split(folder: Path) -> ClassFolders:
-    layout = "expected class folders with images, as train/<class>/*.jpg and val/<class>/*.jpg"
+    classes, counts = _classes(folder), array("q")
+
+    def names() -> Iterator[str]:
+        for name in classes:
+            found = sorted(_images(str(folder / name), f"{name}/"), key=lambda one: one.split("/"))
+            if not found:
+                raise ValueError(f"{folder / name} has no images ({', '.join(sorted(SUFFIXES))})")
+            counts.append(len(found))
+            yield from found
+
+    paths = Paths(folder, names())
+    return ClassFolders(classes, paths, np.repeat(np.arange(len(classes)), counts))
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; {layout}")
-    classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."))
+        raise ValueError(f"{folder}: no such folder; {LAYOUT}")
+    with os.scandir(folder) as entries:
+        folders = {entry.name: entry.is_dir() for entry in entries if entry.name[0] != "."}
+    classes = tuple(sorted(name for name, is_folder in folders.items() if is_folder))
     if not classes:
-        raise ValueError(f"{folder} has no class folders; {layout}")
+        raise ValueError(f"{folder} has no class folders; {LAYOUT}")
     if len(classes) == 1:
         raise ValueError(f"{folder} has only the class {classes[0]!r}: a classifier needs at least two")
-    paths: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        found = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES)
-        if not found:
-            raise ValueError(f"{folder / name} has no images ({', '.join(sorted(SUFFIXES))})")
-        paths += found
-        labels += [label] * len(found)
-    return ClassFolders(classes, tuple(paths), tuple(labels))
+    astray = sorted(name for name, is_folder in folders.items() if not is_folder and _is_image(name))
+    if astray:
+        raise ValueError(f"{folder / astray[0]} has no class: move it into one of the class folders beside it")
+    return classes
+
+
+def _images(folder: str, prefix: str) -> Iterator[str]:
+    """Names of the images in a folder and in those below it, each behind `prefix`."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _images(entry.path, f"{prefix}{entry.name}/")
+            elif _is_image(entry.name):
+                yield prefix + entry.name
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES

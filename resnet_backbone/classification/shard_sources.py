@@ -73,7 +73,7 @@ def folder_split(folders: ClassFolders, root: Path, name: str) -> Split:
     """The files of class folders at `root`."""
     images = [
         _image(path.parent.relative_to(root).as_posix(), path.name, label, path)
-        for path, label in zip(folders.paths, folders.labels)
+        for path, label in zip(folders.paths, folders.labels.tolist())
     ]
     return Split(name, folders.classes, tuple(images))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -24,7 +23,7 @@ class Split(Protocol):
     """Images with labels, by index."""
 
     @property
-    def labels(self) -> Sequence[int]:
+    def labels(self) -> NDArray[np.int64]:
         """Of every image, 0 .. classes - 1."""
 
     def __len__(self) -> int: ...
@@ -47,7 +46,7 @@ class Files:
     folders: ClassFolders
 
     @property
-    def labels(self) -> Sequence[int]:
+    def labels(self) -> NDArray[np.int64]:
         """As the folders say."""
         return self.folders.labels
 
@@ -83,10 +82,9 @@ class Array:
     title: str
 
     @property
-    def labels(self) -> Sequence[int]:
-        """As a list."""
-        made: list[int] = self.label_array.tolist()
-        return made
+    def labels(self) -> NDArray[np.int64]:
+        """The array."""
+        return self.label_array
 
     def __len__(self) -> int:
         return len(self.images)
@@ -108,9 +106,9 @@ class Synthetic:
     title: str
 
     @property
-    def labels(self) -> Sequence[int]:
+    def labels(self) -> NDArray[np.int64]:
         """In turn."""
-        return [index % 1000 for index in range(self.count)]
+        return np.arange(self.count) % 1000
 
     def __len__(self) -> int:
         return self.count
@@ -132,11 +130,10 @@ class Part:
     indices: NDArray[np.int64]
 
     @property
-    def labels(self) -> Sequence[int]:
+    def labels(self) -> NDArray[np.int64]:
         """Of the images that are in it."""
-        labels = np.asarray(self.whole.labels)
-        made: list[int] = labels[self.indices].tolist()
-        return made
+        chosen: NDArray[np.int64] = self.whole.labels[self.indices]
+        return chosen
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -157,7 +154,7 @@ class Streamed:
     shards: ShardSet
 
     @property
-    def labels(self) -> Sequence[int]:
+    def labels(self) -> NDArray[np.int64]:
         """Not known before the shards are read.
 
         Raises:
@@ -233,7 +230,7 @@ def open_data(path: str, *, holdout: int = 0, seed: int = 0) -> Data:
     name = root.name or str(root.resolve().name)
     if not holdout:
         return Data(train, val, None, classes, name)
-    kept, held = hold_out(np.asarray(train.labels), holdout, seed)
+    kept, held = hold_out(train.labels, holdout, seed)
     return Data(Part(train, kept), val, Part(train, held), classes, name)
 
 

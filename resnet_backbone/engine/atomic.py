@@ -40,9 +40,11 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
-        # torch's writer fails in its own way after a write that failed.
-        cause = error.__context__ if isinstance(error, RuntimeError) else error
+        # torch's writer, when anything comes up in its midst, fails of that in its own way.
+        cause = (error.__context__ if isinstance(error, RuntimeError) else None) or error
         if isinstance(cause, OSError) and cause.filename is None and cause.errno is not None:
             # A write that fails does not say which file it was.
             raise OSError(cause.errno, cause.strerror, str(path)) from error
+        if cause is not error:
+            raise cause from None
         raise

@@ -29,7 +29,7 @@ from resnet_backbone.engine.yaml_config import make_config
 ORIGIN = "origin.json"
 """Beside a run: on what it ran, and at which commit, written by the queue."""
 PAPER = TrainConfig(
-    network="cifar_resnet20", iterations=CIFAR_LENGTH.iterations, batch_size=CIFAR_LENGTH.batch_size, rate_per_256=0.2,
+    network="cifar_resnet20", iterations=int(CIFAR_LENGTH.length), batch_size=CIFAR_LENGTH.batch_size, rate_per_256=0.2,
     schedule="steps", steps=tuple(map(float, CIFAR_LENGTH.steps)), momentum=0.9, nesterov=False, weight_decay=1e-4,
     augmentation="padded_crop", size=32, test_size=32, test_resize=32, mean_image=True, mean=(0.0, 0.0, 0.0),
     std=(255.0, 255.0, 255.0), exact_norm_images=0,
@@ -79,7 +79,7 @@ def run_of(folder: RunFolder, commit: str = "unknown") -> tuple[str, dict[str, A
         ValueError: it is not finished, or not the paper's recipe on CIFAR-10; names what differs.
     """
     if not folder.finished:
-        raise ValueError(f"{folder.path}: {folder.done:,} of {folder.length.iterations:,} iterations are done; go on")
+        raise ValueError(f"{folder.path}: {folder.done:,} of {folder.length.length:,} iterations are done; go on")
     config = make_config(TrainConfig, dict(folder.settings), str(folder.path / "config.yaml"))
     _refuse_other_recipes(config, folder)
     whole = (config.iterations, config.steps) == (PAPER.iterations, PAPER.steps)
@@ -88,7 +88,7 @@ def run_of(folder: RunFolder, commit: str = "unknown") -> tuple[str, dict[str, A
     return "reproduction-cifar" if whole else "cifar-short", {
         "experiment": CIFAR if whole else f"{CIFAR}, {config.iterations:,} iterations",
         "network": folder.network, "schedule": schedule_of(config), "precision": config.precision,
-        "seed": folder.seed, "iterations": folder.length.iterations, "error": folder.error,
+        "seed": folder.seed, "iterations": int(folder.length.length), "error": folder.error,
         "lowest_error": float(folder.test.errors.min()), "train_error": float(folder.train.errors[-1]),
         "loss": next(line["val/loss"] for line in reversed(lines) if "val/loss" in line),
         "seconds_per_iteration": statistics.median(

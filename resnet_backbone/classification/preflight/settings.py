@@ -45,9 +45,6 @@ def length_findings(config: TrainConfig, images: int, processes: int) -> Iterato
     if late:
         text = f"steps {late} are never reached in {config.length:g} {config.unit}; set them below it"
         yield Finding("warning", text)
-    if config.batch_size > images:
-        text = f"batch_size {config.batch_size} is more than the {images} images: a step sees some of them twice"
-        yield Finding("warning", f"{text}; lower it")
 
 
 def machine_findings(config: TrainConfig, gpus: int, device: torch.device) -> Iterator[Finding]:

@@ -40,7 +40,7 @@ def _of_split(folder: Path, classes: set[str], loose: int) -> Iterator[Finding]:
         yield Finding("error", f"{folder}: {what}")
         return
     if loose:
-        yield Finding("warning", f"{folder}: {loose:,} images in no class folder are not used; {SORT}")
+        yield Finding("error", f"{folder}: {loose:,} images in no class folder; {SORT}")
     empty = sorted(name for name in classes if not _has_image(folder / name))
     if empty:
         endings = ", ".join(sorted(SUFFIXES))

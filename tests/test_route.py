@@ -37,9 +37,9 @@ ONE_PROCESS = "--num-gpus 8"
 NARROW = {"STEM_OUT_CHANNELS": 8, "RES2_OUT_CHANNELS": 32}
 DETECT = {
     **SHRUNK, "SOLVER.MAX_ITER": 3, "SOLVER.STEPS": "(2,)", "SOLVER.WARMUP_ITERS": 1, "SOLVER.IMS_PER_BATCH": 2,
-    "SEED": 1, "SOLVER.BASE_LR": 1e-5, "SOLVER.CHECKPOINT_PERIOD": 3, "INPUT.MIN_SIZE_TRAIN": "(64,)", "INPUT.MIN_SIZE_TEST": 64,
+    "SOLVER.BASE_LR": 1e-5, "SOLVER.CHECKPOINT_PERIOD": 3, "INPUT.MIN_SIZE_TRAIN": "(64,)", "INPUT.MIN_SIZE_TEST": 64,
     "MODEL.FPN.OUT_CHANNELS": 16, "MODEL.ROI_BOX_HEAD.FC_DIM": 16, "MODEL.DEVICE": "cpu", "TEST.PICTURES": 1,
-    **{f"MODEL.RESNETS.{key}": value for key, value in NARROW.items()},
+    "SEED": 1, **{f"MODEL.RESNETS.{key}": value for key, value in NARROW.items()},
 }  # fmt: skip
 PRETRAIN = {
     **{key.lower(): value for key, value in NARROW.items()}, "epochs": "null", "iterations": 3, "steps": "[2]",

@@ -39,11 +39,11 @@ DETECT = {
     **SHRUNK, "SOLVER.MAX_ITER": 3, "SOLVER.STEPS": "(2,)", "SOLVER.WARMUP_ITERS": 1, "SOLVER.IMS_PER_BATCH": 2,
     "SOLVER.BASE_LR": 1e-5, "SOLVER.CHECKPOINT_PERIOD": 3, "INPUT.MIN_SIZE_TRAIN": "(64,)", "INPUT.MIN_SIZE_TEST": 64,
     "MODEL.FPN.OUT_CHANNELS": 16, "MODEL.ROI_BOX_HEAD.FC_DIM": 16, "MODEL.DEVICE": "cpu", "TEST.PICTURES": 1,
-    **{f"MODEL.RESNETS.{key}": value for key, value in NARROW.items()},
+    "SEED": 1, **{f"MODEL.RESNETS.{key}": value for key, value in NARROW.items()},
 }  # fmt: skip
 PRETRAIN = {
     **{key.lower(): value for key, value in NARROW.items()}, "epochs": "null", "iterations": 3, "steps": "[2]",
-    "batch_size": 4, "size": 32, "shorter_sides": "[36, 48]", "test_size": 32, "test_resize": 36, "test_every": 3,
+    "batch_size": 4, "size": 96, "shorter_sides": "[96, 112]", "test_size": 96, "test_resize": 96, "test_every": 3,
     "save_every": 3, "workers": 0, "device": "cpu",
 }  # fmt: skip
 SMALL: dict[str, list[str]] = {

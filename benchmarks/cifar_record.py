@@ -18,10 +18,10 @@ from benchmarks.machine import hardware, versions
 from benchmarks.record import RESULTS, Entry, make_entry, read
 from benchmarks.record import record as put
 from benchmarks.reproduction import CIFAR
-from resnet_backbone.classification.checkpoint import FREE
-from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.paper import CIFAR_LENGTH
-from resnet_backbone.classification.run_folders import RunFolder, find_runs
+from resnet_backbone.classification.figures.paper import CIFAR_LENGTH
+from resnet_backbone.classification.figures.run_folders import RunFolder, find_runs
+from resnet_backbone.classification.recipe.config import TrainConfig
+from resnet_backbone.classification.training.checkpoint import FREE
 from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.engine.jsonlog import read_json_lines
 from resnet_backbone.engine.yaml_config import make_config

@@ -15,10 +15,10 @@ import torch
 
 from benchmarks.cifar_record import PAPER
 from benchmarks.cost import cost_of
-from resnet_backbone.classification.classifier import build_classifier
-from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.loop import Loop
-from resnet_backbone.classification.splits import Array, Data
+from resnet_backbone.classification.data.splits import Array, Data
+from resnet_backbone.classification.recipe.config import TrainConfig
+from resnet_backbone.classification.training.classifier import build_classifier
+from resnet_backbone.classification.training.loop import Loop
 from resnet_backbone.engine.loop import PERIOD
 
 NETWORKS = {"cuda": ("cifar_resnet20", "cifar_resnet56", "cifar_resnet110"), "cpu": ("cifar_resnet20",)}

@@ -19,8 +19,8 @@ import resnet_backbone as rb
 from benchmarks.machine import data_folder, versions
 from benchmarks.record import make_entry
 from benchmarks.record import record as put
-from resnet_backbone.classification.cifar import Images, read_cifar
-from resnet_backbone.classification.evaluate import evaluate
+from resnet_backbone.classification.data.cifar import Images, read_cifar
+from resnet_backbone.classification.testing.evaluate import evaluate
 from resnet_backbone.images.transforms import normalise
 from resnet_backbone.weights.load import read_record
 

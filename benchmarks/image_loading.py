@@ -28,7 +28,7 @@ from torchvision.datasets.folder import pil_loader
 from benchmarks.machine import data_folder, versions
 from benchmarks.record import make_entry
 from benchmarks.record import record as put
-from resnet_backbone.classification.ilsvrc import smaller
+from resnet_backbone.classification.prepare.ilsvrc import smaller
 from resnet_backbone.images import views
 from resnet_backbone.images.region import Box, library
 from resnet_backbone.images.size import image_size

@@ -15,8 +15,8 @@ from benchmarks.imagenet_weights import FILES, IMAGES
 from benchmarks.machine import data_folder, versions
 from benchmarks.record import make_entry
 from benchmarks.record import record as put
-from resnet_backbone.classification.protocols import SCALES, protocol
-from resnet_backbone.classification.testing import accuracy, find_images, load_classifier, run_protocol
+from resnet_backbone.classification.testing.protocols import SCALES, protocol
+from resnet_backbone.classification.testing.testing import accuracy, find_images, load_classifier, run_protocol
 from resnet_backbone.engine.atomic import write_atomically
 
 PROTOCOLS = ("1-crop", "10-crop", "multi-scale")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from benchmarks.reproduction import CIFAR, IMAGENET, TENCROP, Row, printed, runs_of
 from benchmarks.tables import Entries, Table, markdown, spread, title
-from resnet_backbone.classification import paper
-from resnet_backbone.classification.config import TrainConfig
+from resnet_backbone.classification.figures import paper
+from resnet_backbone.classification.recipe.config import TrainConfig
 from resnet_backbone.engine.yaml_config import read_config
 from resnet_backbone.models.variants import find_variant
 

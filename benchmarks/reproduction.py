@@ -1,6 +1,6 @@
 """The paper's numbers beside ours, which come from `results.json` alone, or are "not run".
 
-Theirs are typed here, and those that the package itself shows in `classification/paper.py`. Entries called
+Theirs are typed here, and those that the package itself shows in `classification/figures/paper.py`. Entries called
 `reproduction-...` hold ours. A run stands beside the row of the same `experiment` and `network`, and has the row's
 keys, in the paper's units: errors in percent, AP in percent.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.record import Run
 from benchmarks.tables import NOT_RUN, Entries, Table, markdown, sources, spread, title
-from resnet_backbone.classification import paper
+from resnet_backbone.classification.figures import paper
 
 TENCROP, SCALES = "10-crop", "multi-scale, single model"
 CIFAR = "CIFAR-10"

@@ -104,7 +104,7 @@ def _weights(arguments: argparse.Namespace) -> None:
     if arguments.action == "convert":
         record = convert(arguments.source, arguments.output, arguments.to)
     elif arguments.action == "recompute-norms":
-        from resnet_backbone.classification.recompute import recompute_norms
+        from resnet_backbone.classification.testing.recompute import recompute_norms
 
         record = recompute_norms(
             arguments.source, arguments.output, arguments.images, count=arguments.count, batch=arguments.batch,

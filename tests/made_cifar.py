@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_backbone.classification.config import TrainConfig
+from resnet_backbone.classification.recipe.config import TrainConfig
 
 CIFAR = TrainConfig(
     network="cifar_resnet8", iterations=24, batch_size=4, rate_per_256=0.8, schedule="steps", steps=(12.0,),

@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from resnet_backbone.classification.augmentation import (
+from resnet_backbone.classification.data.augmentation import (
     Augmentation,
     erase,
     resized_crop,
     shift_colours,
     shorter_side,
 )
-from resnet_backbone.classification.streams import Stream, generator, torch_drawing_from
+from resnet_backbone.classification.data.streams import Stream, generator, torch_drawing_from
 
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 

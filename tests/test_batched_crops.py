@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from resnet_backbone.classification.batched_crops import crop_batch, draw_crops, pack
+from resnet_backbone.classification.data.batched_crops import crop_batch, draw_crops, pack
 
 
 def one_crop(image, mean, std, top, left, mirrored, padding):

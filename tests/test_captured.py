@@ -12,14 +12,14 @@ import torch
 from made_cifar import CIFAR, write_cifar
 from made_pretraining import metrics
 
-from resnet_backbone.classification import captured
-from resnet_backbone.classification import loop as loop_module
-from resnet_backbone.classification.captured import CapturedStep
-from resnet_backbone.classification.classifier import Classifier, build_classifier
-from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.loop import Loop
-from resnet_backbone.classification.splits import open_data
-from resnet_backbone.classification.train import pretrain
+from resnet_backbone.classification.data.splits import open_data
+from resnet_backbone.classification.recipe.config import TrainConfig
+from resnet_backbone.classification.training import captured
+from resnet_backbone.classification.training import loop as loop_module
+from resnet_backbone.classification.training.captured import CapturedStep
+from resnet_backbone.classification.training.classifier import Classifier, build_classifier
+from resnet_backbone.classification.training.loop import Loop
+from resnet_backbone.classification.training.train import pretrain
 from resnet_backbone.engine import group
 from resnet_backbone.engine.interrupt import Stopped
 from resnet_backbone.engine.step import Diverged

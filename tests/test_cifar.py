@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resnet_backbone.classification.cifar import read_cifar
+from resnet_backbone.classification.data.cifar import read_cifar
 
 RNG = np.random.default_rng(0)
 TRAIN, TEST = (RNG.integers(0, 256, (count, 3, 32, 32), np.uint8) for count in (50, 20))

@@ -15,12 +15,12 @@ from made_pretraining import metrics
 from test_engine_step import PerImage, Wild, examples
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from resnet_backbone.classification import loop as loop_module
-from resnet_backbone.classification.batches import training_batches
-from resnet_backbone.classification.classifier import Classifier, build_classifier
-from resnet_backbone.classification.loop import Loop
-from resnet_backbone.classification.splits import open_data
-from resnet_backbone.classification.train import pretrain
+from resnet_backbone.classification.data.batches import training_batches
+from resnet_backbone.classification.data.splits import open_data
+from resnet_backbone.classification.training import loop as loop_module
+from resnet_backbone.classification.training.classifier import Classifier, build_classifier
+from resnet_backbone.classification.training.loop import Loop
+from resnet_backbone.classification.training.train import pretrain
 from resnet_backbone.engine.interrupt import Stopped
 from resnet_backbone.engine.step import SKIPS, Diverged, TrainStep
 from resnet_backbone.weights.files import read_weights

@@ -14,10 +14,10 @@ from made_classifier_runs import write_run
 from PIL import Image
 from test_cifar import ten_binary
 
-from resnet_backbone.classification import plots
-from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.figures import FigureOptions, axis, draw_figures
-from resnet_backbone.classification.train import pretrain
+from resnet_backbone.classification.figures import plots
+from resnet_backbone.classification.figures.figures import FigureOptions, axis, draw_figures
+from resnet_backbone.classification.recipe.config import TrainConfig
+from resnet_backbone.classification.training.train import pretrain
 
 TOOL = Path(__file__).parents[1] / "tools" / "figures.py"
 TRAIN = [(100, 60.0), (200, 40.0), (300, 20.0), (400, 10.0)]

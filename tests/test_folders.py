@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from resnet_backbone.classification.folders import Paths, find_splits
+from resnet_backbone.classification.data.folders import Paths, find_splits
 
 NAMES = ["a/b/z.png", "a/b.c/1.jpg", "a/10.jpg", "a/9.JPEG", "a/Ä ö.webp", "b/1.tiff", "b/a.b.jpg"]
 

@@ -11,9 +11,9 @@ import pytest
 from made_ilsvrc import SYNSETS, TRAIN, TRUTH, VAL, jpeg, tar_of
 from PIL import Image
 
-from resnet_backbone.classification.folders import find_splits
-from resnet_backbone.classification.ilsvrc_truth import read_truth
-from resnet_backbone.classification.prepare import PrepareOptions, prepare
+from resnet_backbone.classification.data.folders import find_splits
+from resnet_backbone.classification.prepare.ilsvrc_truth import read_truth
+from resnet_backbone.classification.prepare.prepare import PrepareOptions, prepare
 
 TOOL = Path(__file__).parents[1] / "tools" / "prepare_imagenet.py"
 

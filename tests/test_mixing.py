@@ -9,8 +9,8 @@ from timm.loss import BinaryCrossEntropy, LabelSmoothingCrossEntropy, SoftTarget
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from resnet_backbone.classification.mixing import classification_loss, mix
-from resnet_backbone.classification.streams import Stream, generator, torch_drawing_from
+from resnet_backbone.classification.data.streams import Stream, generator, torch_drawing_from
+from resnet_backbone.classification.training.mixing import classification_loss, mix
 
 LABELS = torch.tensor([3, 0, 4, 1, 2])
 # The image of label k has the value k everywhere, so that a mixed one tells what it was made of.

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from timm.data.distributed_sampler import RepeatAugSampler
 
-from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.order import Order, share
-from resnet_backbone.classification.streams import Stream, generator
+from resnet_backbone.classification.data.order import Order, share
+from resnet_backbone.classification.data.streams import Stream, generator
+from resnet_backbone.classification.recipe.config import TrainConfig
 
 
 def test_every_epoch_is_a_shuffle_of_its_own():

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from resnet_backbone.classification import loop as loop_module
-from resnet_backbone.classification.classifier import build_classifier
-from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.loop import Loop
-from resnet_backbone.classification.pace import LINES, Pace, remedies
-from resnet_backbone.classification.splits import Array, Data
+from resnet_backbone.classification.data.splits import Array, Data
+from resnet_backbone.classification.recipe.config import TrainConfig
+from resnet_backbone.classification.training import loop as loop_module
+from resnet_backbone.classification.training.classifier import build_classifier
+from resnet_backbone.classification.training.loop import Loop
+from resnet_backbone.classification.training.pace import LINES, Pace, remedies
 
 TINY = TrainConfig(
     network="resnet18", stem_out_channels=4, res2_out_channels=4, iterations=140, batch_size=2, size=16, test_size=16,

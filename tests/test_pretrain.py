@@ -16,13 +16,13 @@ import torch
 from made_pretraining import SMALL, TOOL
 from torch import nn
 
-from resnet_backbone.classification.batches import evaluation_batches, training_batches
-from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.evaluate import evaluate
-from resnet_backbone.classification.folders import find_splits
-from resnet_backbone.classification.loop import Loop
-from resnet_backbone.classification.splits import open_data
-from resnet_backbone.classification.train import pretrain
+from resnet_backbone.classification.data.batches import evaluation_batches, training_batches
+from resnet_backbone.classification.data.folders import find_splits
+from resnet_backbone.classification.data.splits import open_data
+from resnet_backbone.classification.recipe.config import TrainConfig
+from resnet_backbone.classification.testing.evaluate import evaluate
+from resnet_backbone.classification.training.loop import Loop
+from resnet_backbone.classification.training.train import pretrain
 from resnet_backbone.engine.yaml_config import read_config
 from resnet_backbone.models.build import build_network
 from resnet_backbone.weights.files import read_weights

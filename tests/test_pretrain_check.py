@@ -13,13 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from resnet_backbone.classification import loop
-from resnet_backbone.classification.check import Place, check
-from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.evaluate import Accuracy
 from resnet_backbone.classification.preflight import steps
-from resnet_backbone.classification.prepare import PrepareOptions, prepare
-from resnet_backbone.classification.train import pretrain
+from resnet_backbone.classification.preflight.check import Place, check
+from resnet_backbone.classification.prepare.prepare import PrepareOptions, prepare
+from resnet_backbone.classification.recipe.config import TrainConfig
+from resnet_backbone.classification.testing.evaluate import Accuracy
+from resnet_backbone.classification.training import loop
+from resnet_backbone.classification.training.train import pretrain
 from resnet_backbone.engine import group
 
 ROOT = Path(__file__).parents[1]

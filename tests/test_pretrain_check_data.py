@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_backbone.classification.config import TrainConfig
+from resnet_backbone.classification.data.splits import Array, Data, open_data
 from resnet_backbone.classification.preflight import data as looked
-from resnet_backbone.classification.splits import Array, Data, open_data
+from resnet_backbone.classification.recipe.config import TrainConfig
 
 CONFIG = TrainConfig(network="resnet18", epochs=1, size=32)
 

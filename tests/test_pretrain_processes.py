@@ -16,14 +16,14 @@ from test_launch import ends
 from test_launch import job as job_of
 from test_training_run import assert_same
 
-from resnet_backbone.classification.batches import evaluation_batches
-from resnet_backbone.classification.classifier import Inputs, build_classifier
-from resnet_backbone.classification.evaluate import evaluate
-from resnet_backbone.classification.final import exact_norms
-from resnet_backbone.classification.launch import job
-from resnet_backbone.classification.loop import Loop
-from resnet_backbone.classification.order import Order
-from resnet_backbone.classification.splits import open_data
+from resnet_backbone.classification.data.batches import evaluation_batches
+from resnet_backbone.classification.data.order import Order
+from resnet_backbone.classification.data.splits import open_data
+from resnet_backbone.classification.testing.evaluate import evaluate
+from resnet_backbone.classification.training.classifier import Inputs, build_classifier
+from resnet_backbone.classification.training.final import exact_norms
+from resnet_backbone.classification.training.launch import job
+from resnet_backbone.classification.training.loop import Loop
 from resnet_backbone.engine import group
 from resnet_backbone.weights.files import read_weights
 

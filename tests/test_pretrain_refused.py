@@ -16,10 +16,10 @@ import torch
 from made_pretraining import SMALL, forked, options, tool
 from test_launch import ends
 
-from resnet_backbone.classification.classifier import Classifier
-from resnet_backbone.classification.launch import job
-from resnet_backbone.classification.loop import Loop
-from resnet_backbone.classification.splits import open_data
+from resnet_backbone.classification.data.splits import open_data
+from resnet_backbone.classification.training.classifier import Classifier
+from resnet_backbone.classification.training.launch import job
+from resnet_backbone.classification.training.loop import Loop
 from resnet_backbone.engine import group
 
 SHORT = replace(SMALL, epochs=None, iterations=4, save_every=2.0, test_every=2.0)

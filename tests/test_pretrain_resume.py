@@ -13,10 +13,10 @@ import torch
 from made_pretraining import SMALL, forked, metrics, options, tool, write_cifar
 from test_training_run import KILL_SEED, assert_same
 
-from resnet_backbone.classification import train as train_module
-from resnet_backbone.classification.loop import Loop
-from resnet_backbone.classification.order import Order
-from resnet_backbone.classification.splits import open_data
+from resnet_backbone.classification.data.order import Order
+from resnet_backbone.classification.data.splits import open_data
+from resnet_backbone.classification.training import train as train_module
+from resnet_backbone.classification.training.loop import Loop
 
 EVERYTHING = replace(
     SMALL, epochs=None, iterations=10, workers=2, accumulate=2, ema=0.9, mixup=0.2, cutmix=0.5, drop_path=0.3,

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from resnet_backbone.classification.batches import evaluation_batches, training_batches
-from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.prepare import PrepareOptions, prepare
-from resnet_backbone.classification.splits import open_data
-from resnet_backbone.classification.train import pretrain
+from resnet_backbone.classification.data.batches import evaluation_batches, training_batches
+from resnet_backbone.classification.data.splits import open_data
+from resnet_backbone.classification.prepare.prepare import PrepareOptions, prepare
+from resnet_backbone.classification.recipe.config import TrainConfig
+from resnet_backbone.classification.training.train import pretrain
 from resnet_backbone.weights.files import read_weights
 
 CPU = torch.device("cpu")

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from resnet_backbone.classification.compare import EvalOptions, compare
-from resnet_backbone.classification.protocols import probabilities, protocol
-from resnet_backbone.classification.testing import (
+from resnet_backbone.classification.testing.compare import EvalOptions, compare
+from resnet_backbone.classification.testing.protocols import probabilities, protocol
+from resnet_backbone.classification.testing.testing import (
     accuracy,
     class_errors,
     confusions,

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from resnet_backbone.classification.classifier import build_classifier
-from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.length import length_of, side_at
-from resnet_backbone.classification.loop import make_optimizer
-from resnet_backbone.classification.schedule import LearningRate
+from resnet_backbone.classification.recipe.config import TrainConfig
+from resnet_backbone.classification.recipe.length import length_of, side_at
+from resnet_backbone.classification.recipe.schedule import LearningRate
+from resnet_backbone.classification.training.classifier import build_classifier
+from resnet_backbone.classification.training.loop import make_optimizer
 from resnet_backbone.engine.yaml_config import layers, read_config
 from resnet_backbone.models.counting import count_parameters
 

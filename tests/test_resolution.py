@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.final import exact_norms
-from resnet_backbone.classification.resolution import size_at
-from resnet_backbone.classification.splits import open_data
+from resnet_backbone.classification.data.splits import open_data
+from resnet_backbone.classification.recipe.config import TrainConfig
+from resnet_backbone.classification.recipe.resolution import size_at
+from resnet_backbone.classification.training.final import exact_norms
 
 
 def test_sides_rise_in_steps_of_32():

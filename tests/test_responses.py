@@ -10,7 +10,7 @@ from PIL import Image
 from test_cifar import TEST, ten_binary
 from torch.nn import functional as F
 
-from resnet_backbone.classification.responses import read_images, response_deviations
+from resnet_backbone.classification.figures.responses import read_images, response_deviations
 from resnet_backbone.models.build import build_network
 from resnet_backbone.weights.record import WeightRecord
 

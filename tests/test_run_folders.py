@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from made_classifier_runs import write_run
 
-from resnet_backbone.classification import captions
-from resnet_backbone.classification.curves import band, group_runs, windowed
-from resnet_backbone.classification.paper import RunLength
-from resnet_backbone.classification.run_folders import Curve, find_runs
+from resnet_backbone.classification.figures import captions
+from resnet_backbone.classification.figures.curves import band, group_runs, windowed
+from resnet_backbone.classification.figures.paper import RunLength
+from resnet_backbone.classification.figures.run_folders import Curve, find_runs
 
 TEST = [(200, 40.0), (400, 20.0)]
 

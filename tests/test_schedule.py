@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from resnet_backbone.classification.schedule import LearningRate, Schedule
+from resnet_backbone.classification.recipe.schedule import LearningRate, Schedule
 
 
 def rates(schedule, *iterations):

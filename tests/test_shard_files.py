@@ -11,9 +11,9 @@ import pytest
 from made_ilsvrc import tar_of
 from made_shards import COUNTS, serving, write_index, write_shards
 
-from resnet_backbone.classification.shard_files import open_bytes
-from resnet_backbone.classification.shard_index import ShardSet, open_splits
-from resnet_backbone.classification.shards import ShardStream, each_once
+from resnet_backbone.classification.data.shard_files import open_bytes
+from resnet_backbone.classification.data.shard_index import ShardSet, open_splits
+from resnet_backbone.classification.data.shards import ShardStream, each_once
 from resnet_backbone.engine import http_stream
 
 N = sum(COUNTS)

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from made_ilsvrc import SYNSETS, TRAIN, TRUTH, VAL, jpeg, tar_of
 
-from resnet_backbone.classification import shard_writer
-from resnet_backbone.classification.folders import find_splits
-from resnet_backbone.classification.prepare import PrepareOptions, prepare
-from resnet_backbone.classification.shard_index import open_splits
-from resnet_backbone.classification.shards import each_once
+from resnet_backbone.classification.data.folders import find_splits
+from resnet_backbone.classification.data.shard_index import open_splits
+from resnet_backbone.classification.data.shards import each_once
+from resnet_backbone.classification.prepare import shard_writer
+from resnet_backbone.classification.prepare.prepare import PrepareOptions, prepare
 
 TOOL = Path(__file__).parents[1] / "tools" / "prepare_imagenet.py"
 SIZE = 0.007  # MB: some shards

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_shards import CLASSES, COUNTS, write_shards
 
-from resnet_backbone.classification import shard_reader, shards
-from resnet_backbone.classification.shard_index import Shard, ShardSet
-from resnet_backbone.classification.shards import ShardStream, each_once
+from resnet_backbone.classification.data import shard_reader, shards
+from resnet_backbone.classification.data.shard_index import Shard, ShardSet
+from resnet_backbone.classification.data.shards import ShardStream, each_once
 
 N = sum(COUNTS)
 STARTS = list(itertools.accumulate(COUNTS, initial=0))

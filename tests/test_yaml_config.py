@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from resnet_backbone.classification.config import TrainConfig
+from resnet_backbone.classification.recipe.config import TrainConfig
 from resnet_backbone.engine.yaml_config import read_config
 
 

@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Returns 0, or 1 after one sentence on what is wrong."""
     arguments = parser().parse_args()
-    from resnet_backbone.classification.compare import EvalOptions, compare
+    from resnet_backbone.classification.testing.compare import EvalOptions, compare
     from resnet_backbone.engine.guard import guarded
 
     options = EvalOptions(

@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Returns 0, or 1 after one sentence on what is wrong."""
     arguments = parser().parse_args()
-    from resnet_backbone.classification.figures import FigureOptions, draw_figures
+    from resnet_backbone.classification.figures.figures import FigureOptions, draw_figures
     from resnet_backbone.engine.guard import guarded
 
     options = FigureOptions(

@@ -50,7 +50,7 @@ def main() -> int:
     arguments = made.parse_args()
     if arguments.shard_size is not None and not arguments.shards:
         made.error("--shard-size is of --shards")
-    from resnet_backbone.classification.prepare import SHARD_SIZE, PrepareOptions, prepare
+    from resnet_backbone.classification.prepare.prepare import SHARD_SIZE, PrepareOptions, prepare
     from resnet_backbone.engine.guard import guarded
 
     size = SHARD_SIZE if arguments.shard_size is None else arguments.shard_size

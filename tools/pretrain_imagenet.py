@@ -19,7 +19,7 @@ EXAMPLES = """examples:
 DATA are class folders (train/<class>/*.jpg and val/<class>/*.jpg), tar shards (docs/data.md), CIFAR-10 or -100 in its
 official files, or synthetic: 120 iterations on noise that costs nothing, to learn how fast the network trains; leaves
 no weights. KEY VALUE pairs win over the config file; every key is explained in
-resnet_backbone/classification/config.py, the rest in docs/pretraining.md. Then train a detector from the weights:
+resnet_backbone/classification/recipe/config.py, the rest in docs/pretraining.md. Then a detector from the weights:
   python tools/train_net.py --config configs/faster_rcnn_R50_coco.yaml MODEL.WEIGHTS runs/imagenet/R50/model.safetensors
 """
 
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Returns 0, 1 after one sentence on what is wrong, or 130 when stopped by Ctrl-C or SIGTERM."""
     arguments = parser().parse_intermixed_args()
-    from resnet_backbone.classification.launch import RunOptions, start
+    from resnet_backbone.classification.training.launch import RunOptions, start
     from resnet_backbone.engine.asked import Asked
 
     flags = {key: getattr(arguments, key) for key in ("data", "seed", "holdout")}

@@ -1,5 +1,5 @@
-"""Trains classifiers on folders of images, and leaves weights with the record that a detector needs.
+"""Classifiers: pretrained on ImageNet, CIFAR or images of one's own, and tested as the paper does.
 
-`config` holds a recipe, `data` the images, `train` the loop, `evaluate` the counting, `batch_norm` the exact
-statistics that frozen batch norms stand on later. Nothing here knows Detectron2.
+`recipe` says what is trained, `data` what it sees, `prepare` makes data ready once, `preflight` looks before a run,
+`training` runs it, `testing` measures what came out, `figures` draws it. Knows nothing of Detectron2.
 """

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.train import pretrain
+from resnet_backbone.classification.recipe.config import TrainConfig
+from resnet_backbone.classification.training.train import pretrain
 from resnet_backbone.demo.shapes import write_shapes
 from resnet_backbone.detection.training.run import run
 from resnet_backbone.detection.training.settle import RunOptions

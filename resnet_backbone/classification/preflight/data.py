@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.splits import Array, Data, Files, Part, Split
+from resnet_backbone.classification.data.splits import Array, Data, Files, Part, Split
+from resnet_backbone.classification.recipe.config import TrainConfig
 from resnet_backbone.engine.preflight import Finding
 from resnet_backbone.engine.text import some
 from resnet_backbone.images.views import pixels_of

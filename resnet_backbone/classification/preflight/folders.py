@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from resnet_backbone.classification.folders import SUFFIXES
-from resnet_backbone.classification.shard_index import INDEX
+from resnet_backbone.classification.data.folders import SUFFIXES
+from resnet_backbone.classification.data.shard_index import INDEX
 from resnet_backbone.engine.preflight import Finding
 from resnet_backbone.engine.text import some
 

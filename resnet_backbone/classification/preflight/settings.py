@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from resnet_backbone.classification.checkpoint import read_run
-from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.length import length_of
-from resnet_backbone.classification.output import refuse_held
-from resnet_backbone.classification.schedule import Schedule
-from resnet_backbone.classification.splits import Data
+from resnet_backbone.classification.data.splits import Data
+from resnet_backbone.classification.recipe.config import TrainConfig
+from resnet_backbone.classification.recipe.length import length_of
+from resnet_backbone.classification.recipe.schedule import Schedule
+from resnet_backbone.classification.training.checkpoint import read_run
+from resnet_backbone.classification.training.output import refuse_held
 from resnet_backbone.engine.loop import LAST
 from resnet_backbone.engine.preflight import Finding
 

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from resnet_backbone.classification.batch import Batch
-from resnet_backbone.classification.batches import training_batches
-from resnet_backbone.classification.classifier import Classifier, Inputs
-from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.length import length_of
-from resnet_backbone.classification.splits import Data, Split, Streamed
+from resnet_backbone.classification.data.batch import Batch
+from resnet_backbone.classification.data.batches import training_batches
+from resnet_backbone.classification.data.splits import Data, Split, Streamed
+from resnet_backbone.classification.recipe.config import TrainConfig
+from resnet_backbone.classification.recipe.length import length_of
+from resnet_backbone.classification.training.classifier import Classifier, Inputs
 from resnet_backbone.engine.preflight import Finding
 from resnet_backbone.evaluation.pictures import Picture, contact_sheet, save, titled
 from resnet_backbone.models.network import Network

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import torch
 
-from resnet_backbone.classification.batch import Batch
-from resnet_backbone.classification.batches import evaluation_batches, training_batches
-from resnet_backbone.classification.classifier import Inputs
-from resnet_backbone.classification.config import TrainConfig
-from resnet_backbone.classification.evaluate import evaluate
-from resnet_backbone.classification.loop import Loop
-from resnet_backbone.classification.pace import LIMIT, remedies
-from resnet_backbone.classification.splits import Data, Split, spread
+from resnet_backbone.classification.data.batch import Batch
+from resnet_backbone.classification.data.batches import evaluation_batches, training_batches
+from resnet_backbone.classification.data.splits import Data, Split, spread
+from resnet_backbone.classification.recipe.config import TrainConfig
+from resnet_backbone.classification.testing.evaluate import evaluate
+from resnet_backbone.classification.training.classifier import Inputs
+from resnet_backbone.classification.training.loop import Loop
+from resnet_backbone.classification.training.pace import LIMIT, remedies
 from resnet_backbone.engine.loop import PERIOD
 from resnet_backbone.engine.preflight import Finding, memory
 from resnet_backbone.engine.progress import duration

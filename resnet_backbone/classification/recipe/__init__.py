@@ -1,0 +1,1 @@
+"""What is trained and how long: the keys of a recipe, and what they mean in iterations."""

@@ -1,0 +1,89 @@
+"""Every weights by every protocol, and all of them together: what `tools/eval_imagenet.py` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from resnet_backbone.classification.testing.protocols import SCALES, protocol
+from resnet_backbone.classification.testing.testing import (
+    accuracy,
+    confusions,
+    find_images,
+    load_classifier,
+    run_protocol,
+    write_tables,
+)
+from resnet_backbone.engine.device import find_device
+
+SHOWN = 5
+"""Confusions that are printed."""
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """What is tested and how; see the tool's help. Empty `scales`: the paper's."""
+
+    weights: tuple[str, ...]
+    data: Path
+    protocols: tuple[str, ...] = ("1-crop",)
+    scales: tuple[int, ...] = ()
+    limit: int | None = None
+    batch: int = 32
+    workers: int = 0
+    device: str = ""
+    output: Path | None = None
+
+
+def compare(options: EvalOptions, say: Callable[[str], None] = print) -> int:
+    """Tests, prints a line for each, and writes the tables.
+
+    Returns:
+        0.
+
+    Raises:
+        ValueError: weights, images or options that cannot be used.
+        OSError: a table cannot be written.
+    """
+    protocols = [protocol(name, options.scales or SCALES) for name in options.protocols]
+    device = find_device(options.device, "--device")
+    if options.batch < 1 or options.workers < 0:
+        raise ValueError(f"--batch {options.batch}, --workers {options.workers}: at least 1 and 0")
+    images = find_images(options.data, options.limit)
+    networks = [load_classifier(weights, images) for weights in options.weights]
+    say(f"{len(images.files):,} images of {len(set(images.labels)):,} classes, on {device}")
+    names = _names(options.weights)
+    width = max(len(name) for name in (*names, "all together"))
+    say(f"{'weights':<{width}}  {'protocol':<11}  top-1 error  top-5 error")
+    for one in protocols:
+        together = []
+        for name, (network, record) in zip(names, networks):
+            network.to(device)
+            together.append(run_protocol(
+                network, record, images, one, batch=options.batch, workers=options.workers, label=f"{name}, {one.name}",
+            ))  # fmt: skip
+            network.to("cpu")
+        rows = list(zip(names, together))
+        if len(rows) > 1:
+            rows.append(("all together", np.mean(together, axis=0)))
+        for name, found in rows:
+            right = accuracy(found, images.labels)
+            five = "" if right.top5_percent is None else f"{100 - right.top5_percent:>9.2f} %"
+            say(f"{name:<{width}}  {one.name:<11}  {100 - right.top1_percent:>9.2f} %  {five}")
+            if options.output is not None:
+                write_tables(options.output, f"{name}-{one.name}".replace(" ", "-"), found, images)
+    pairs = ", ".join(f"{a} taken for {b} {n} times" for a, b, n in confusions(found, images)[:SHOWN])
+    say(f"most confused, {rows[-1][0]}, {one.name}: {pairs or 'none'}")
+    if options.output is not None:
+        say(f"errors by class, confusions and answers: {options.output}/*.csv")
+    return 0
+
+
+def _names(weights: tuple[str, ...]) -> list[str]:
+    """Short and each once."""
+    stems = [Path(w.rpartition("://")[2]).name.partition(".")[0] or w for w in weights]
+    stems = [Path(w).parent.name if stem == "model" else stem for w, stem in zip(weights, stems)]
+    return [stem if stems.count(stem) == 1 else f"{stem}-{k}" for k, stem in enumerate(stems, start=1)]

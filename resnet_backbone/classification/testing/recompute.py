@@ -1,0 +1,99 @@
+"""Weights that are there already, with the batch norms of the paper's detectors in place of moving averages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from resnet_backbone.classification.data.folders import SUFFIXES
+from resnet_backbone.classification.testing.protocols import protocol
+from resnet_backbone.classification.testing.testing import load_network, read_views
+from resnet_backbone.classification.training.batch_norm import NORMS, recompute_statistics
+from resnet_backbone.engine.device import find_device
+from resnet_backbone.engine.progress import Progress
+from resnet_backbone.images.transforms import normalise
+from resnet_backbone.models.network import Network
+from resnet_backbone.weights.files import check_suffix, write_weights
+from resnet_backbone.weights.record import WeightRecord
+
+
+def recompute_norms(
+    source: str | Path,
+    output: str | Path,
+    images: str | Path,
+    *,
+    count: int | None = None,
+    batch: int = 128,
+    workers: int = 4,
+    device: str = "",
+) -> WeightRecord:
+    """Writes a classifier with mean and variance of every batch norm over a folder's images (Appendix A).
+
+    The images are seen as the record's test sees them: central crop, mean and deviation. They are shuffled, for the
+    batches to mix classes as those of a training do.
+
+    Args:
+        images: every image file below it, or below its `train`.
+        count: only so many, drawn with a fixed seed; None is all.
+        batch: images that go through the network, and are normalised, together.
+
+    Raises:
+        ValueError: no classifier with batch norms and statistics, too few images, or one that cannot be read.
+        OSError: `output` cannot be written.
+    """
+    check_suffix(output)
+    if batch < 2 or workers < 0 or (count is not None and count < 2):
+        raise ValueError(f"--batch {batch}, --workers {workers}, --count {count}: at least 2, 0 and 2")
+    files = _files(Path(images))
+    order = np.random.default_rng(0).permutation(len(files))[:count]
+    network, record = load_network(source)
+    _check(network, source)
+    network.to(find_device(device, "--device"))
+    progress = Progress(len(order), "batch norms")
+    chunks = [chunk.tolist() for chunk in np.array_split(order, max(len(order) // batch, 1))]
+    batches = _batches(files, chunks, record, workers, next(network.parameters()).device, progress.step)
+    done = recompute_statistics(network, batches)
+    note = f"batch norms: mean and variance over {done:,} images of {Path(images).resolve().name}, central crop"
+    # What was measured was so with other statistics.
+    record = replace(record, naming="resnet_backbone", top1=None, top5=None, notes=(*record.notes, note))
+    write_weights(output, network.state_dict(), record)
+    return record
+
+
+def _files(folder: Path) -> list[Path]:
+    folder = folder / "train" if (folder / "train").is_dir() else folder
+    found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
+    # Folders with a dot are halves of something.
+    files = sorted(path for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts))
+    if len(files) < 2:
+        raise ValueError(f"--images {folder}: {len(files)} images there; give a folder of training images")
+    return files
+
+
+def _check(network: Network, source: str | Path) -> None:
+    norms = [module for module in network.modules() if isinstance(module, NORMS)]
+    if not norms:
+        raise ValueError(f"{source}: {network.variant.name} has no batch norms here; use the weights as they are")
+    if not any(norm.get_buffer("running_mean").any() for norm in norms):
+        raise ValueError(
+            f"{source}: its batch norms are affine only, with their statistics in scale and shift; use it as it is"
+        )
+
+
+def _batches(
+    files: list[Path],
+    chunks: list[list[int]],
+    record: WeightRecord,
+    workers: int,
+    device: torch.device,
+    step: Callable[[], None],
+) -> Iterator[torch.Tensor]:
+    for views in read_views(files, protocol("1-crop"), record, chunks, workers):
+        pixels = torch.stack([view for (view,) in views])
+        yield normalise(pixels, record.mean, record.std, record.channel_order).to(device)
+        for _ in views:
+            step()

@@ -14,8 +14,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from resnet_backbone.classification.launch import RunOptions
 from resnet_backbone.classification.recipe.config import TrainConfig
-from resnet_backbone.classification.training.launch import RunOptions
 from resnet_backbone.engine.jsonlog import read_json_lines
 
 TOOL = Path(__file__).parents[1] / "tools" / "pretrain_imagenet.py"

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from resnet_backbone.classification.data.splits import open_data
 from resnet_backbone.classification.recipe.config import TrainConfig
-from resnet_backbone.classification.training.batch_norm import recompute_statistics
+from resnet_backbone.classification.testing.batch_norm import recompute_statistics
 from resnet_backbone.classification.training.classifier import Inputs
 from resnet_backbone.classification.training.final import exact_norms, norm_notes
 from resnet_backbone.engine import group

@@ -19,10 +19,10 @@ from test_training_run import assert_same
 from resnet_backbone.classification.data.batches import evaluation_batches
 from resnet_backbone.classification.data.order import Order
 from resnet_backbone.classification.data.splits import open_data
+from resnet_backbone.classification.launch import job
 from resnet_backbone.classification.testing.evaluate import evaluate
 from resnet_backbone.classification.training.classifier import Inputs, build_classifier
 from resnet_backbone.classification.training.final import exact_norms
-from resnet_backbone.classification.training.launch import job
 from resnet_backbone.classification.training.loop import Loop
 from resnet_backbone.engine import group
 from resnet_backbone.weights.files import read_weights

@@ -17,8 +17,8 @@ from made_pretraining import SMALL, forked, options, tool
 from test_launch import ends
 
 from resnet_backbone.classification.data.splits import open_data
+from resnet_backbone.classification.launch import job
 from resnet_backbone.classification.training.classifier import Classifier
-from resnet_backbone.classification.training.launch import job
 from resnet_backbone.classification.training.loop import Loop
 from resnet_backbone.engine import group
 

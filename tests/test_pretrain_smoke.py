@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from resnet_backbone.classification.training.launch import RunOptions, run
+from resnet_backbone.classification.launch import RunOptions, run
 from resnet_backbone.weights.files import read_weights
 
 CONFIGS = Path(__file__).parents[1] / "configs"

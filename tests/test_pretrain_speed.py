@@ -13,9 +13,9 @@ import torch
 
 from resnet_backbone.classification.data.batches import training_batches
 from resnet_backbone.classification.data.splits import Synthetic, open_data
+from resnet_backbone.classification.launch import RunOptions, run
 from resnet_backbone.classification.recipe.config import TrainConfig
 from resnet_backbone.classification.training import speed
-from resnet_backbone.classification.training.launch import RunOptions, run
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TINY = ("stem_out_channels", "4", "res2_out_channels", "4", "size", "32", "batch_size", "4", "device", "cpu")

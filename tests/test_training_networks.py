@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from resnet_backbone.classification.training.batch_norm import recompute_statistics
+from resnet_backbone.classification.testing.batch_norm import recompute_statistics
 from resnet_backbone.models.build import build_network
 
 NARROW = {

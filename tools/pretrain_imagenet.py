@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Returns 0, 1 after one sentence on what is wrong, or 130 when stopped by Ctrl-C or SIGTERM."""
     arguments = parser().parse_intermixed_args()
-    from resnet_backbone.classification.training.launch import RunOptions, start
+    from resnet_backbone.classification.launch import RunOptions, start
     from resnet_backbone.engine.asked import Asked
 
     flags = {key: getattr(arguments, key) for key in ("data", "seed", "holdout")}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +12,13 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from resnet_backbone.classification.data.streams import torch_drawing_from
+from resnet_backbone.classification.recipe.config import Policy
 
 Pixels = NDArray[np.uint8]
 """H,W,3 RGB."""
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels, as Pillow's `resize` takes it."""
-
-Policy = Literal["none", "randaugment", "trivial_augment"]
 
 # Principal components of ImageNet's RGB values (0..1), as AlexNet's colour shift uses them.
 _EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])

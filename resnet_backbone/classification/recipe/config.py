@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from resnet_backbone.classification.data.augmentation import Policy
-from resnet_backbone.classification.training.mixing import Loss
-
+Policy = Literal["none", "randaugment", "trivial_augment"]
+Loss = Literal["cross_entropy", "binary_cross_entropy"]
 Crop = Literal["resized_crop", "shorter_side", "padded_crop"]
 
 

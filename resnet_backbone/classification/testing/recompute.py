@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from resnet_backbone.classification.data.folders import SUFFIXES
+from resnet_backbone.classification.testing.batch_norm import NORMS, recompute_statistics
 from resnet_backbone.classification.testing.protocols import protocol
 from resnet_backbone.classification.testing.testing import load_network, read_views
-from resnet_backbone.classification.training.batch_norm import NORMS, recompute_statistics
 from resnet_backbone.engine.device import find_device
 from resnet_backbone.engine.progress import Progress
 from resnet_backbone.images.transforms import normalise

@@ -16,8 +16,8 @@ from resnet_backbone.classification.data.batches import training_batches
 from resnet_backbone.classification.data.order import share
 from resnet_backbone.classification.data.splits import Data
 from resnet_backbone.classification.recipe.config import TrainConfig
+from resnet_backbone.classification.testing.batch_norm import recompute_statistics
 from resnet_backbone.classification.testing.evaluate import Accuracy
-from resnet_backbone.classification.training.batch_norm import recompute_statistics
 from resnet_backbone.classification.training.classifier import Inputs
 from resnet_backbone.models.variants import find_variant
 from resnet_backbone.weights.files import write_weights

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from resnet_backbone.classification.data.streams import Stream, generator, torch_drawing_from
-
-Loss = Literal["cross_entropy", "binary_cross_entropy"]
+from resnet_backbone.classification.recipe.config import Loss
 
 
 def mix(

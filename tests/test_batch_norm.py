@@ -128,7 +128,7 @@ COLOURS = torch.tensor([(10.0 * k, 255 - 15 * k, k * k) for k in range(13)], dty
     "more", [{}, {"repeats": 3}, {"start_size": 16}, {"accumulate": 2}, {"workers": 1}, {"batch_size": 64}], ids=str
 )
 def test_every_training_image_counts_once(plain_colours, more):
-    """Whatever the run repeats or shows smaller; the last images join a whole batch."""
+    """Whatever the run repeats or shows smaller; the last images join a whole batch; parts are those of training."""
     config = TrainConfig(
         "resnet18", epochs=20.0, size=32, test_size=32, test_resize=32, batch_size=4, workers=0, device="cpu"
     )
@@ -138,7 +138,7 @@ def test_every_training_image_counts_once(plain_colours, more):
     pixels = (COLOURS - torch.tensor(config.mean)) / torch.tensor(config.std)
     torch.testing.assert_close(norm.running_mean.double(), pixels.mean(0), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(norm.running_var.double(), pixels.var(0, unbiased=False), rtol=1e-5, atol=0)
-    sizes = [13] if config.batch_size == 64 else [4, 4, 5]
+    sizes = {4: [4, 4, 5], 64: [13]}[config.batch_size] if config.accumulate == 1 else [2, 2, 2, 2, 3, 2]
     assert seen == [(size, 3, 32, 32) for size in sizes]
     assert norm_notes(13, plain_colours)[0].endswith("over the 13 training images, augmented as in training")
 

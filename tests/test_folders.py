@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
 import pytest
 
+from resnet_backbone.classification.data.broken import Broken
 from resnet_backbone.classification.data.folders import Paths, find_splits
 from resnet_backbone.classification.testing.testing import find_images
 from resnet_backbone.weights.verify import labelled_images
@@ -64,3 +66,9 @@ def test_what_is_tested_and_verified_on_are_the_images_and_labels_of_training(ro
     assert labelled_images(root / "val") == expected
     found = find_images(root)
     assert list(zip(found.files, found.labels, strict=True)) == expected and found.classes == val.classes
+
+
+def test_broken_images_are_listed_by_their_bytes(tmp_path):
+    broken = Broken(1, tmp_path)
+    broken.add([(os.fsdecode(b"caf\xe9.jpg"), "caf?.jpg: cut off")])
+    assert (tmp_path / "broken_images.txt").read_bytes() == b"caf\xe9.jpg\n"

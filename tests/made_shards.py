@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 from made_ilsvrc import tar_of
 
@@ -76,7 +77,7 @@ def serving(folder: Path) -> Iterator[Server]:
         def do_GET(self):
             wanted = self.headers.get("Range")
             server.asked.append((self.path, wanted))
-            path = server.folder / self.path[1:]
+            path = server.folder / unquote(self.path[1:])
             if server.errors or not path.is_file():
                 self.send_error(server.errors.pop(0) if server.errors else 404)
                 return

@@ -16,6 +16,8 @@ from resnet_backbone.classification.data.augmentation import (
     shorter_side,
 )
 from resnet_backbone.classification.data.streams import Stream, generator, torch_drawing_from
+from resnet_backbone.classification.data.views import Views
+from resnet_backbone.classification.recipe.config import TrainConfig
 
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
@@ -151,3 +153,13 @@ def test_a_share_of_the_views_is_erased():
     rng = np.random.default_rng(0)
     erased = sum((Augmentation(erasing=0.25)(white, rng) == (124, 116, 104)).any() for _ in range(1000))
     assert 190 < erased < 310 and (white == 255).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 50), (3, 2)])
+def test_views_of_images_of_few_pixels_are_of_one_at_least(size):
+    config = TrainConfig(network="resnet18", augmentation="shorter_side", epochs=1, flip=False)
+    columns = np.arange(size[1]) * 5
+    pixels = np.broadcast_to(columns[None, :, None], (*size, 3)).astype(np.uint8)
+    views = [Views(config, 10).training(pixels, place, 0, "x") for place in range(60)]
+    assert all(view.shape == (3, 224, 224) for view in views)
+    assert {int(view.max()) for view in views} <= set(columns.tolist())

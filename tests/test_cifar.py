@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import tarfile
 from pathlib import Path
 
@@ -122,6 +123,34 @@ def test_what_is_damaged_is_one_sentence(tmp_path):
     assert "c.npz: not readable as .npz with x_train" in said(tmp_path / "c.npz")
     np.savez(tmp_path / "f.npz", x_train=TRAIN / 255, y_train=LABELS[10][0], x_test=TEST, y_test=LABELS[10][1])
     assert "type float64 for 50 labels; CIFAR has 32 x 32 RGB in uint8" in said(tmp_path / "f.npz")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"x_train": TRAIN.transpose(2, 3, 1, 0)}, "x_train of shape (32, 32, 3, 50)"),  # MATLAB's order
+        ({"x_test": np.zeros((len(TEST), 64, 64, 3), np.uint8)}, "64, 64, 3)"),
+        ({"x_test": np.zeros((len(TEST), 64, 16, 3), np.uint8)}, "64, 16, 3)"),  # as many numbers as CIFAR's
+        ({"y_train": LABELS[10][0] / 2}, "y_train of type float64"),
+        ({"y_test": LABELS[10][1].astype(str)}, "y_test of type <U"),
+    ],
+)
+def test_arrays_of_another_kind_are_not_taken_for_cifars(tmp_path, changed, said):
+    arrays = {"x_train": TRAIN, "y_train": LABELS[10][0], "x_test": TEST, "y_test": LABELS[10][1]}
+    np.savez(tmp_path / "c.npz", **{**arrays, **changed})
+    with pytest.raises(ValueError, match=f"c.npz: .*{re.escape(said)}"):
+        read_cifar(tmp_path / "c.npz")
+
+
+def test_of_a_large_archive_of_something_else_no_file_is_read(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(tarfile.TarFile, "extractfile", lambda _, member: read.append(member.name))
+    (tmp_path / "n01440764.tar").write_bytes(bytes(10_240))
+    with tarfile.open(tmp_path / "ILSVRC2012_img_train.tar", "w") as archive:
+        archive.add(tmp_path / "n01440764.tar", "n01440764.tar")
+    with pytest.raises(ValueError, match="holds no CIFAR"):
+        read_cifar(tmp_path / "ILSVRC2012_img_train.tar")
+    assert not read
 
 
 def test_a_hostile_pickle_is_not_run(tmp_path):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
 import pytest
 
+from resnet_backbone.classification.data.broken import Broken
 from resnet_backbone.classification.data.folders import Paths, find_splits
+from resnet_backbone.classification.testing.testing import find_images
+from resnet_backbone.weights.verify import labelled_images
 
 NAMES = ["a/b/z.png", "a/b.c/1.jpg", "a/10.jpg", "a/9.JPEG", "a/Ä ö.webp", "b/1.tiff", "b/a.b.jpg"]
 
@@ -15,7 +19,16 @@ NAMES = ["a/b/z.png", "a/b.c/1.jpg", "a/10.jpg", "a/9.JPEG", "a/Ä ö.webp", "b/
 @pytest.fixture
 def root(tmp_path):
     for split in ("train", "val"):
-        for name in (*NAMES, "a/notes.txt", "b/jpg", "b/.jpg", ".hidden/1.jpg", "readme.md"):
+        for name in (
+            *NAMES,
+            "a/notes.txt",
+            "b/jpg",
+            "b/.jpg",
+            "a/._9.JPEG",
+            "b/.thumbnails/1.jpg",
+            ".hidden/1.jpg",
+            "readme.md",
+        ):
             file = tmp_path / split / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
@@ -45,3 +58,17 @@ def test_many_files_take_no_more_than_their_names():
     paths = Paths(Path("/data/train"), names)
     assert len(pickle.dumps(paths)) < sum(map(len, names)) + 8 * len(names) + 1000
     assert paths[12_345] == Path("/data/train") / names[12_345]
+
+
+def test_what_is_tested_and_verified_on_are_the_images_and_labels_of_training(root):
+    _, val = find_splits(root)
+    expected = list(zip(val.paths, val.labels.tolist(), strict=True))
+    assert labelled_images(root / "val") == expected
+    found = find_images(root)
+    assert list(zip(found.files, found.labels, strict=True)) == expected and found.classes == val.classes
+
+
+def test_broken_images_are_listed_by_their_bytes(tmp_path):
+    broken = Broken(1, tmp_path)
+    broken.add([(os.fsdecode(b"caf\xe9.jpg"), "caf?.jpg: cut off")])
+    assert (tmp_path / "broken_images.txt").read_bytes() == b"caf\xe9.jpg\n"

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torchvision.transforms as T
 from detectron2.data.detection_utils import read_image as detectron2_read
-from PIL import Image
+from PIL import ExifTags, Image
 
 from resnet_backbone.images.decode import open_image, read_image
 from resnet_backbone.images.transforms import central_view, normalise
@@ -79,3 +79,26 @@ def test_truncated_image_is_one_sentence(tmp_path):
     path.write_bytes(path.read_bytes()[:300] + b"")
     with pytest.raises(ValueError, match="does not decode"):
         open_image(path)
+
+
+@pytest.mark.parametrize(("name", "place", "byte"), [("x.ppm", 4, 0), ("x.png", 11, 0), ("x.tif", 72, 2)])
+def test_what_pillow_raises_of_odd_headers_is_one_sentence(tmp_path, name, place, byte):
+    """A number that is none, a header of no bytes, rows in a strip as text: ValueErrors and a TypeError."""
+    Image.new("RGB", (2, 2)).save(tmp_path / name)
+    content = bytearray((tmp_path / name).read_bytes())
+    content[place] = byte
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name}: the image does not decode"):
+        open_image(tmp_path / name)
+
+
+def test_exif_that_pillow_cannot_write_again_is_no_obstacle(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    exif, path = Image.Exif(), tmp_path / "x.jpg"
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.ImageWidth] = 6, 24
+    Image.fromarray(pixels).save(path, exif=exif)
+    written = path.read_bytes()
+    as_number, as_text = b"\x01\x00\x00\x04\x00\x00\x00\x01", b"\x01\x00\x00\x02\x00\x00\x00\x01"
+    assert written.count(as_number) == 1
+    path.write_bytes(written.replace(as_number, as_text))
+    assert np.array_equal(read_image(path), detectron2_read(str(path), "RGB")) and read_image(path).shape == (24, 16, 3)

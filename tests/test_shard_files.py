@@ -208,3 +208,17 @@ def test_both_splits(folder, server):
 def test_a_local_file_opens_by_its_path(folder):
     with open_bytes(str(folder / "000000.tar")) as file:
         assert len(file.read()) == (folder / "000000.tar").stat().st_size
+
+
+def test_addresses_with_blanks_and_other_letters(folder, server):
+    (folder / "my shards ü").mkdir()
+    for path in folder.glob("*.*"):
+        path.rename(folder / "my shards ü" / path.name)
+    local = some(folder / "my shards ü")
+    assert some(f"{server.url}/my shards ü") == some(f"{server.url}/my%20shards%20%C3%BC") == local
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated(pauses):
+    with pytest.raises(ValueError, match="address on 127.0.0.1:9: takes no user name and password") as caught:
+        open_splits("http://me:secret@127.0.0.1:9/shards")
+    assert "secret" not in str(caught.value) and not pauses

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import string
 import time
+import urllib.parse
 import urllib.request
 from typing import Any
 
@@ -28,11 +30,15 @@ class HttpStream(io.RawIOBase):
         pause: seconds before the second attempt, doubled for each further one.
 
     Raises:
-        ValueError: when reading, no such address, another size, a file that changed, or too often interrupted.
+        ValueError: a name or password in the address, which is not repeated; when reading, no
+            such address, another size, a file that changed, or too often interrupted.
     """
 
     def __init__(self, url: str, *, size: int | None = None, pause: float = 1.0) -> None:
         super().__init__()
+        if "@" in urllib.parse.urlsplit(url).netloc:
+            host = urllib.parse.urlsplit(url).netloc.rpartition("@")[2]
+            raise ValueError(f"address on {host}: takes no user name and password in it; give one without, or copy it")
         self.url, self._size, self._pause = url, size, pause
         self._position = 0
         self._version: str | None = None
@@ -69,7 +75,9 @@ class HttpStream(io.RawIOBase):
 
     def _connect(self) -> Any:
         """A response of which the next byte is the one at the position."""
-        request = urllib.request.Request(self.url, headers={"User-Agent": "resnet_backbone"})
+        # Blanks and letters of all languages; what is quoted already stays.
+        quoted = urllib.parse.quote(self.url, safe=string.punctuation)
+        request = urllib.request.Request(quoted, headers={"User-Agent": "resnet_backbone"})
         if self._position:
             request.add_header("Range", f"bytes={self._position}-")
         response = urllib.request.urlopen(request, timeout=TIMEOUT)

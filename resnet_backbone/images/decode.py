@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+UNREADABLE = (
+    OSError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, EOFError, AttributeError,
+    NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+"""What Pillow's readers raise of damaged files."""
 
 
 def open_image(path: str | Path | BinaryIO, name: str = "") -> Image.Image:
@@ -26,12 +34,14 @@ def open_image(path: str | Path | BinaryIO, name: str = "") -> Image.Image:
             # A palette image with transparency in bytes is converted all the same.
             warnings.simplefilter("ignore", UserWarning)
             with Image.open(path) as image:
+                image.getexif()  # which the image keeps
+                image.info.pop("exif", None)  # it would be written again into a turned image, and may not be writable
                 return ImageOps.exif_transpose(image).convert("RGB")
     except FileNotFoundError:
         raise ValueError(f"{name}: no such image") from None
     except UnidentifiedImageError:
         raise ValueError(f"{name}: not an image that Pillow can read; remove it or convert it") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{name}: the image does not decode ({error}); remove it or get it again") from None
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+
+from resnet_backbone.images.decode import UNREADABLE
 
 EXIF_ORIENTATION = 0x0112
 SIDEWAYS = (5, 6, 7, 8)
@@ -32,7 +34,7 @@ def image_size(file: str) -> tuple[int, int]:
             sideways = exif.get(EXIF_ORIENTATION) in SIDEWAYS
             if not enough:
                 image.load()
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{file}: not readable as an image ({error}); restore it or take it out") from error
     return (width, height) if sideways else (height, width)
 

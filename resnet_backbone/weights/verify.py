@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from resnet_backbone.images.decode import open_image
+from resnet_backbone.images.listing import class_names, image_names
 from resnet_backbone.images.transforms import central_view, normalise
 from resnet_backbone.models.build import build_network
 from resnet_backbone.models.network import Network
@@ -106,8 +107,8 @@ def labelled_images(folder: str | Path) -> list[tuple[Path, int]]:
                 raise ValueError(f"{labels}:{number}: no image {folder / name}")
             pairs.append((folder / name, int(index)))
         return pairs
-    classes = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    pairs = [(p, index) for index, c in enumerate(classes) for p in sorted(c.iterdir()) if p.is_file()]
+    classes = [folder / name for name in class_names(folder)] if folder.is_dir() else []
+    pairs = [(one / name, index) for index, one in enumerate(classes) for name in image_names(one)]
     if not pairs:
         raise ValueError(f"{folder}: neither labels.txt nor class folders with images in it")
     return pairs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,4 +65,5 @@ class Broken:
 
     def _write(self) -> None:
         if group.is_main():
-            write_atomically(self._file, lambda file: file.write("".join(f"{one}\n" for one in self.names).encode()))
+            lines = "".join(f"{one}\n" for one in self.names)
+            write_atomically(self._file, lambda file: file.write(os.fsencode(lines)))  # a name may be no UTF-8

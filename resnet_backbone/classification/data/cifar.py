@@ -18,6 +18,14 @@ PIXELS = 3 * 32 * 32
 REMEDY = "get it again from the data set's own page"
 LAYOUTS = "cifar-10-batches-bin, cifar-10-batches-py, cifar-100-binary, cifar-100-python"
 TEN = "airplane automobile bird cat deer dog frog horse ship truck"
+SHAPES = (32, 32, 3), (3, 32, 32), (PIXELS,)
+"""Of an image in an .npz."""
+FILES = {
+    *(f"data_batch_{k}{ending}" for k in range(1, 6) for ending in ("", ".bin")),
+    *("test_batch", "test_batch.bin", "batches.meta", "batches.meta.txt"),
+    *("train", "test", "meta", "train.bin", "test.bin", "fine_label_names.txt"),
+}
+"""That are read; an archive may be another one, of any size."""
 Read = Callable[[str], bytes]
 
 
@@ -86,7 +94,8 @@ def _folder(path: Path) -> tuple[Read, set[str]]:
 
 def _archive(path: Path) -> tuple[Read, set[str]]:
     with opened(path) as archive:
-        files = {Path(member.name).name: content_of(archive, member, path) for member in files_of(archive, path)}
+        wanted = ((Path(member.name).name, member) for member in files_of(archive, path))
+        files = {name: content_of(archive, member, path) for name, member in wanted if name in FILES}
     return files.__getitem__, set(files)
 
 
@@ -144,6 +153,11 @@ def _read_npz(path: Path) -> Cifar:
     splits = []
     for name in ("train", "test"):
         pixels, labels = content[f"x_{name}"], content[f"y_{name}"].reshape(-1)
+        if pixels.shape[1:] not in SHAPES or labels.dtype.kind not in "iu":
+            raise ValueError(
+                f"{path}: x_{name} of shape {pixels.shape} and y_{name} of type {labels.dtype}; CIFAR has "
+                f"N x 32 x 32 x 3 or N x 3 x 32 x 32 and whole numbers; {REMEDY}"
+            )
         if pixels.shape[1:] == (32, 32, 3):
             pixels = pixels.transpose(0, 3, 1, 2)
         splits.append((pixels, labels))

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"}
+from resnet_backbone.images.listing import SUFFIXES, class_names, image_names, loose_images
+
 LAYOUT = "expected class folders with images, as train/<class>/*.jpg and val/<class>/*.jpg"
 
 
@@ -77,11 +78,11 @@ def _find_split(folder: Path) -> ClassFolders:
 
     def names() -> Iterator[str]:
         for name in classes:
-            found = sorted(_images(str(folder / name), f"{name}/"), key=lambda one: one.split("/"))
+            found = image_names(folder / name)
             if not found:
                 raise ValueError(f"{folder / name} has no images ({', '.join(sorted(SUFFIXES))})")
             counts.append(len(found))
-            yield from found
+            yield from (f"{name}/{one}" for one in found)
 
     paths = Paths(folder, names())
     return ClassFolders(classes, paths, np.repeat(np.arange(len(classes)), counts))
@@ -90,28 +91,12 @@ def _find_split(folder: Path) -> ClassFolders:
 def _classes(folder: Path) -> tuple[str, ...]:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; {LAYOUT}")
-    with os.scandir(folder) as entries:
-        folders = {entry.name: entry.is_dir() for entry in entries if entry.name[0] != "."}
-    classes = tuple(sorted(name for name, is_folder in folders.items() if is_folder))
+    classes = class_names(folder)
     if not classes:
         raise ValueError(f"{folder} has no class folders; {LAYOUT}")
     if len(classes) == 1:
         raise ValueError(f"{folder} has only the class {classes[0]!r}: a classifier needs at least two")
-    astray = sorted(name for name, is_folder in folders.items() if not is_folder and _is_image(name))
+    astray = loose_images(folder)
     if astray:
         raise ValueError(f"{folder / astray[0]} has no class: move it into one of the class folders beside it")
     return classes
-
-
-def _images(folder: str, prefix: str) -> Iterator[str]:
-    """Names of the images in a folder and in those below it, each behind `prefix`."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _images(entry.path, f"{prefix}{entry.name}/")
-            elif _is_image(entry.name):
-                yield prefix + entry.name
-
-
-def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES

@@ -9,8 +9,9 @@ from tarfile import TarFile
 from resnet_backbone.classification.data.archives import content_of, files_of, opened
 from resnet_backbone.classification.data.shard_files import is_remote, open_bytes
 from resnet_backbone.classification.data.shard_index import Shard, ShardSet
+from resnet_backbone.images.listing import SUFFIXES
 
-IMAGES = frozenset(("jpg", "jpeg", "png", "bmp", "webp", "ppm", "tif", "tiff"))
+IMAGES = frozenset(suffix[1:] for suffix in SUFFIXES)
 LABEL = "cls"
 AGAIN = "copy the shard again, or write it again"
 

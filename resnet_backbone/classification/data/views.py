@@ -75,7 +75,9 @@ class Views:
             else:
                 box = shorter_side(height, width, config.shorter_sides, config.size, rng)
             left, top, right, bottom = (round(edge) for edge in box)  # decoders cut at whole pixels
-            return left, top, right, bottom
+            # Of an image of few pixels a crop may be less than one.
+            left, top = min(left, width - 1), min(top, height - 1)
+            return left, top, max(right, left + 1), max(bottom, top + 1)
 
         return choose
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from resnet_backbone.classification.data.folders import SUFFIXES
 from resnet_backbone.classification.data.shard_index import INDEX
 from resnet_backbone.engine.preflight import Finding
 from resnet_backbone.engine.text import some
+from resnet_backbone.images.listing import SUFFIXES, class_names, has_images, loose_images
 
 SORT = "sort them into one folder a class (ImageNet's: tools/prepare_imagenet.py --val)"
 
@@ -26,10 +25,9 @@ def layout_findings(root: Path) -> Iterator[Finding]:
         if not (root / name).is_dir():
             yield Finding("error", f"{root / name}: no such folder; put images into {root / name}/<class>/")
     splits = {name: root / name for name in ("train", "val") if (root / name).is_dir()}
-    classes: dict[str, set[str]] = {}
+    classes = {name: set(class_names(folder)) for name, folder in splits.items()}
     for name, folder in splits.items():
-        classes[name], loose = _entries(folder)
-        yield from _of_split(folder, classes[name], loose)
+        yield from _of_split(folder, classes[name], len(loose_images(folder)))
     if all(classes.get(name) for name in ("train", "val")):
         yield from _differences(root, classes["train"], classes["val"])
 
@@ -41,7 +39,7 @@ def _of_split(folder: Path, classes: set[str], loose: int) -> Iterator[Finding]:
         return
     if loose:
         yield Finding("error", f"{folder}: {loose:,} images in no class folder; {SORT}")
-    empty = sorted(name for name in classes if not _has_image(folder / name))
+    empty = sorted(name for name in classes if not has_images(folder / name))
     if empty:
         endings = ", ".join(sorted(SUFFIXES))
         yield Finding("error", f"{folder}: no images ({endings}) in {some(empty)}; add some, or remove the folders")
@@ -58,15 +56,3 @@ def _differences(root: Path, train: set[str], val: set[str]) -> Iterator[Finding
         if only:
             text = f"{len(only)} class folders are in {name} only: {some(sorted(only))}; make them in {other} too, or "
             yield Finding("error", f"{root}: {text}take them out of {name}")
-
-
-def _entries(folder: Path) -> tuple[set[str], int]:
-    """Names of class folders, and how many images lie beside them."""
-    with os.scandir(folder) as entries:
-        shown = [(one.name, one.is_dir()) for one in entries if one.name[0] != "."]
-    loose = sum(not is_dir and Path(name).suffix.lower() in SUFFIXES for name, is_dir in shown)
-    return {name for name, is_dir in shown if is_dir}, loose
-
-
-def _has_image(folder: Path) -> bool:
-    return any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*"))

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from resnet_backbone.classification.data.folders import SUFFIXES
 from resnet_backbone.classification.testing.batch_norm import NORMS, recompute_statistics
 from resnet_backbone.classification.testing.protocols import protocol
 from resnet_backbone.classification.testing.testing import load_network, read_views
 from resnet_backbone.engine.device import find_device
 from resnet_backbone.engine.progress import Progress
+from resnet_backbone.images.listing import image_names
 from resnet_backbone.images.transforms import normalise
 from resnet_backbone.models.network import Network
 from resnet_backbone.weights.files import check_suffix, write_weights
@@ -66,9 +66,7 @@ def recompute_norms(
 
 def _files(folder: Path) -> list[Path]:
     folder = folder / "train" if (folder / "train").is_dir() else folder
-    found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
-    # Folders with a dot are halves of something.
-    files = sorted(path for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts))
+    files = [folder / name for name in image_names(folder)] if folder.is_dir() else []
     if len(files) < 2:
         raise ValueError(f"--images {folder}: {len(files)} images there; give a folder of training images")
     return files

@@ -19,6 +19,7 @@ from resnet_backbone.classification.testing.protocols import Protocol, Views, pr
 from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.engine.progress import Progress
 from resnet_backbone.images.decode import open_image
+from resnet_backbone.images.listing import class_names
 from resnet_backbone.models.build import build_network
 from resnet_backbone.models.network import Network
 from resnet_backbone.models.variants import find_variant
@@ -59,7 +60,7 @@ def find_images(folder: str | Path, limit: int | None = None) -> LabelledImages:
         folder /= "val"
     pairs = labelled_images(folder)
     named = not (folder / "labels.txt").is_file()
-    classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir())) if named else ()
+    classes = class_names(folder) if named else ()
     if limit is not None and limit < len(pairs):
         if limit < 1:
             raise ValueError(f"--limit {limit}: at least 1 image")

@@ -62,7 +62,7 @@ class TrainConfig:
         exact_norm_images: training images over which the batch norms' mean and variance are computed at the end (the
             paper: all of them, as by default of ImageNet and of any smaller set); 0 keeps the moving averages.
         test_every, save_every: between two tests, and between two checkpoints; 0 for never.
-        keep: so many checkpoints besides the last one.
+        keep: so many older checkpoints besides the last one, last_<iteration>.pth.
         broken_images: so many unreadable training images are passed over.
         precision: "fp32", "bf16" or "fp16" (with loss scaling) for the arithmetic; weights stay in fp32.
         tf32: on a GPU, let fp32 convolutions and products of matrices round their inputs to TF32, which is several

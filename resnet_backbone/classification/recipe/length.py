@@ -56,7 +56,8 @@ def length_of(config: TrainConfig, images: int) -> Length:
 
 
 def check_batch(config: TrainConfig, images: int, processes: int) -> None:
-    """Refuses a batch that cannot be cut into equal parts, or that holds an image several times.
+    """Refuses a batch that cannot be cut into equal parts, or that holds an image several times, and too few
+    images for the norms.
 
     Args:
         images: that are trained on.
@@ -75,6 +76,10 @@ def check_batch(config: TrainConfig, images: int, processes: int) -> None:
         raise ValueError(
             f"batch_size: {size}, but there are only {images} training images; give {max(images // parts, 1) * parts} "
             "or less (the rate follows)"
+        )
+    if 0 < config.exact_norm_images < size:
+        raise ValueError(
+            f"exact_norm_images: {config.exact_norm_images} are less than a batch of {size}; give more, or 0"
         )
 
 

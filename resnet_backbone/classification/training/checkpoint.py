@@ -28,6 +28,7 @@ FREE = {
     "capture",
     "reader",
     "wandb",
+    "broken_images",
 }
 REMEDY = "start anew with --overwrite"
 # What an older run means by keys that it did not know.
@@ -114,7 +115,9 @@ def read_run(path: Path, config: TrainConfig, data: Data, processes: int) -> dic
 def _free(key: str, config: TrainConfig) -> bool:
     if key == "test_every":  # the plateau rule looks at every test
         return config.schedule != "plateau"
-    return key in FREE or key == "accumulate"  # whose product with the processes is looked at
+    if key == "accumulate":  # whose product with the processes is looked at; but SyncBN sees all processes' parts
+        return config.norm != "SyncBN"
+    return key in FREE
 
 
 def _refuse_other_data(path: Path, state: Mapping[str, Any], data: Data) -> None:

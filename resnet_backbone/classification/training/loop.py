@@ -103,7 +103,10 @@ class Loop(loop.Loop):
         state = read_run(path, self.config, self.data, group.world())
         self.iteration, self._tested = int(state["iteration"]), int(state["tested"])
         self._saved = self.iteration
+        fused = [one["fused"] for one in self.optimizer.param_groups]  # of this device, which may be another
         fill(self.parts, state)
+        for one, here in zip(self.optimizer.param_groups, fused, strict=True):
+            one["fused"] = here
         self._set_rate()
         logger.info("resumed from %s after %d iterations", path, self.iteration)
 

@@ -155,8 +155,8 @@ def test_a_run_of_the_trainer_is_drawn_as_it_is(tmp_path):
     data = ten_binary(tmp_path)
     config = TrainConfig(
         network="cifar_resnet8", iterations=40, steps=(20.0,), schedule="steps", batch_size=10, size=32, test_size=32,
-        test_resize=32, augmentation="padded_crop", mean_image=True, exact_norm_images=0, test_every=20, workers=0,
-        device="cpu",
+        test_resize=32, augmentation="padded_crop", mean_image=True, mean=(0.0,) * 3, std=(255.0,) * 3,
+        exact_norm_images=0, test_every=20, workers=0, device="cpu",
     )  # fmt: skip
     outcome = pretrain(config, data, tmp_path / "runs" / "a")
     drawn(tmp_path, data=data, limit=20)

@@ -117,18 +117,20 @@ def test_every_validation_image_counts_once(tmp_path, capfd, world):
     assert max(map(len, seen)) - min(map(len, seen)) <= 1
 
 
-def test_exact_statistics_are_of_all_processes_images_and_the_same_in_all(folders, tmp_path, capfd):
-    data = open_data(str(folders))
+@pytest.mark.parametrize(("batch", "parts"), [(8, 1), (12, 1), (28, 7)])
+def test_exact_statistics_are_of_all_processes_images_and_the_same_in_all(folders, tmp_path, capfd, batch, parts):
+    """Also where 32 are no whole number of batches; the norms count as many parts in both, and SyncBN meets in each."""
+    data, config = open_data(str(folders)), replace(SMALL, batch_size=batch, accumulate=parts)
 
     def computed(config, file: str) -> None:
         torch.manual_seed(1)
         network = build_classifier(config, 2)
-        exact_norms(network, config, data, Inputs(config, CPU), CPU)
+        assert exact_norms(network, config, data, Inputs(config, CPU), CPU) == 32
         torch.save(network.state_dict(), tmp_path / file)
 
-    codes, said, _ = ends(capfd, job_of(lambda: computed(SMALL, str(group.rank()))))
+    codes, said, _ = ends(capfd, job_of(lambda: computed(config, str(group.rank()))))
     assert (codes, said) == ([0, 0], [])
-    computed(replace(SMALL, accumulate=2), "alone")
+    computed(replace(config, accumulate=2 * parts), "alone")
     first, second, alone = (torch.load(tmp_path / name, weights_only=True) for name in ("0", "1", "alone"))
     assert_same(first, second)
     for key in (name for name in alone if "running" in name):

@@ -52,6 +52,9 @@ def test_batches_that_cannot_be(said, folders, tmp_path, capfd):
     assert "batch_size: 33, but there are only 32 training images; give 32 or less" in said(
         replace(SHORT, batch_size=33)
     )
+    assert "exact_norm_images: 7 are less than a batch of 8; give more, or 0" in said(
+        replace(SHORT, exact_norm_images=7)
+    )
     config = replace(SHORT, batch_size=6)
     codes, [error], _ = ends(capfd, job(options(tmp_path / "run", config, folders)), world=4)
     assert codes == [1] * 4

@@ -14,11 +14,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+import torch
 from made_runs import free_port
 from torch import distributed
 
+from resnet_backbone.engine import group, processes
 from resnet_backbone.engine import lifeline as module
-from resnet_backbone.engine import processes
 from resnet_backbone.engine.lifeline import Lifeline
 from resnet_backbone.engine.processes import Place, find_place, first_host, gpu_of, tasks_per_node
 
@@ -222,3 +223,23 @@ def test_those_that_are_done_may_leave_in_any_order(capfd):
         return 0
 
     assert ends(capfd, member) == ([0, 0, 0], [])
+
+
+def test_every_exchange_may_take_as_long_as_was_asked_for(capfd, monkeypatch):
+    """Objects too, for which GPUs' processes have a group of their own; torch's default is half an hour."""
+    hours = timedelta(hours=2)
+
+    def wait_of(one) -> timedelta:
+        return one._get_backend(torch.device("cpu")).options._timeout
+
+    def alone() -> None:
+        processes.join(Place(0, 1, 0, 1, 0, "localhost", free_port(), "--num-gpus"), "gloo", hours)
+        monkeypatch.setattr(distributed, "get_backend", lambda _: "nccl")
+        groups = (distributed.group.WORLD, group.local(), group._of_objects(distributed.group.WORLD))
+        assert [wait_of(one) for one in groups] == [hours] * 3
+        processes.part()
+
+    child = multiprocessing.get_context("fork").Process(target=alone)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0, capfd.readouterr().err

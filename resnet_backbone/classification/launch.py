@@ -94,7 +94,7 @@ def run(options: RunOptions) -> None:
     data = group.gather_all(data)[0]
     if group.is_main():
         print(f"--smoke: {line}", flush=True)
-    pretrain(config, data, options.folder, overwrite=overwrite, choose=few)
+    pretrain(config, data, options.folder, overwrite=overwrite, choose=partial(few, batch_size=config.batch_size))
 
 
 def _check(options: RunOptions, gpus: int, machines: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from torch import distributed
 
 T = TypeVar("T")
 _local: Any = None
+_timeout: timedelta | None = None
 
 
 def rank() -> int:
@@ -27,10 +29,10 @@ def local() -> Any:
     return _local
 
 
-def set_local(of_machine: Any) -> None:
-    """Whoever makes the processes meet says which of them share a machine."""
-    global _local
-    _local = of_machine
+def set_local(of_machine: Any, timeout: timedelta | None = None) -> None:
+    """Whoever makes the processes meet says which of them share a machine, and how long one waits for another."""
+    global _local, _timeout
+    _local, _timeout = of_machine, timeout
 
 
 def machines() -> int:
@@ -77,5 +79,5 @@ def _together() -> bool:
 def _of_objects(all_processes: Any) -> Any:
     """Objects do not travel over GPUs; a new group where these are what the processes exchange gradients with."""
     if distributed.get_backend(all_processes) == "nccl":
-        return distributed.new_group(backend="gloo")
+        return distributed.new_group(timeout=_timeout, backend="gloo")
     return all_processes

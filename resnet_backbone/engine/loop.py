@@ -181,24 +181,6 @@ class Loop(ABC):
             self.save()
             self._leave_if(self._agreed(stop.asked), progress)
 
-    def check_resumed_together(self) -> None:
-        """All processes go on from the same iteration; with nothing to go on from yet, the run begins.
-
-        So one command line, with --resume, serves a job's first start and every restart.
-
-        Raises:
-            ValueError: they do not.
-        """
-        found, last = group.gather_all(self.iteration), self.output / LAST
-        if len(set(found)) > 1:
-            other = next(rank for rank, one in enumerate(found) if one != found[0])
-            raise ValueError(
-                f"{last}: process 0 resumes after {found[0]} iterations, process {other} after {found[other]}; "
-                "all machines have to see the same folder: --output DIR on a shared file system"
-            )
-        if self.iteration == 0:
-            logger.info("nothing to resume in %s yet: from the beginning", self.output)
-
     def save(self) -> None:
         """Writes last.pth, from the first process; all have to call it.
 

@@ -187,7 +187,7 @@ def join(place: Place, backend: str, timeout: timedelta) -> Any:
         store = agreed_store(store, place.rank, place.world, wait)
         store.set_timeout(timeout)
         distributed.init_process_group(backend, store=store, rank=place.rank, world_size=place.world, timeout=timeout)
-        group.set_local(_local_group(place))
+        group.set_local(_local_group(place, timeout), timeout)
         return group.local()
     except (RuntimeError, TimeoutError) as error:  # RuntimeError: what torch.distributed raises of all kinds
         raise ValueError(
@@ -232,10 +232,12 @@ def agreed_store(store: Store, rank: int, world: int, wait: timedelta) -> Store:
     return PrefixStore(name, store)
 
 
-def _local_group(place: Place) -> Any:
+def _local_group(place: Place, timeout: timedelta) -> Any:
     nodes: list[int] = [0] * place.world
     distributed.all_gather_object(nodes, place.node)
-    groups = {n: distributed.new_group([r for r, of in enumerate(nodes) if of == n]) for n in sorted(set(nodes))}
+    groups = {
+        n: distributed.new_group([r for r, of in enumerate(nodes) if of == n], timeout) for n in sorted(set(nodes))
+    }
     return groups[place.node]
 
 

@@ -36,11 +36,14 @@ class Resident:
     """The images of a split and the crops that a recipe sees of them.
 
     Raises:
-        ValueError: they are files, or of several sizes.
+        ValueError: they are files, of several sizes, or of another than the recipe's.
     """
 
     def __init__(self, split: Split, config: TrainConfig, device: torch.device) -> None:
         array, self._indices = _array(split)
+        side = array.images.shape[-1]
+        if side != config.size:
+            raise ValueError(f"size: {config.size}, but augmentation 'padded_crop' keeps the images' {side}: give that")
         self._config, self._name, self._device = config, array.name, device
         self._order = Order(len(split), config.seed, config.repeats)
         self._images = torch.from_numpy(array.images).to(device)

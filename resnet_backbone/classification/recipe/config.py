@@ -61,7 +61,7 @@ class TrainConfig:
         exact_norm_images: training images over which the batch norms' mean and variance are computed at the end (the
             paper: all of them, as by default of ImageNet and of any smaller set); 0 keeps the moving averages.
         test_every, save_every: between two tests, and between two checkpoints; 0 for never.
-        keep: so many checkpoints besides the last one.
+        keep: so many older checkpoints besides the last one, last_<iteration>.pth.
         broken_images: so many unreadable training images are passed over.
         precision: "fp32", "bf16" or "fp16" (with loss scaling) for the arithmetic; weights stay in fp32.
         tf32: on a GPU, let fp32 convolutions and products of matrices round their inputs to TF32, which is several
@@ -178,6 +178,14 @@ class TrainConfig:
             raise ValueError(f"warmup {self.warmup:g} must be below {self.unit} {self.length:g}")
         if self.warmup_until_error is not None and (self.warmup or not self.warmup_rate):
             raise ValueError("warmup_until_error: needs a warmup_rate and takes the place of warmup")
+        if self.warmup_rate and not self.warmup and self.warmup_until_error is None:
+            raise ValueError(f"warmup_rate {self.warmup_rate:g}: there is no warm-up; give warmup, or warmup_rate 0")
+        if self.warmup and self.warmup_shape == "constant" and not self.warmup_rate:
+            raise ValueError("warmup_shape 'constant' needs a warmup_rate: at rate 0 nothing is learnt")
+        if self.schedule == "plateau" and not self.test_every:
+            raise ValueError("schedule 'plateau' looks at every test, but test_every is 0: say how often")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov: true needs a momentum above 0; give one, or nesterov false")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is no multiple of accumulate {self.accumulate}")
 
@@ -194,6 +202,8 @@ class TrainConfig:
             raise ValueError(f"start_size {self.start_size}: from 16 to size {self.size}")
         if self.mean_image and (self.size != self.test_size or self.start_size or self.batch_sides):
             raise ValueError("mean_image: true, but the images are of several sizes; use mean alone")
+        if self.mean_image and (set(self.mean), set(self.std)) != ({0}, {255}):
+            raise ValueError("mean_image: takes the place of mean: give mean [0, 0, 0] and std [255, 255, 255]")
         if self.augmentation == "padded_crop":
             for key in ("colour_shift", "erasing", "start_size", "batch_sides"):
                 if getattr(self, key):

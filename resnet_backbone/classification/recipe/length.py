@@ -29,7 +29,7 @@ def length_of(config: TrainConfig, images: int) -> Length:
         images: that are trained on.
 
     Raises:
-        ValueError: the run would have no iteration.
+        ValueError: the run, or its warm-up, would have no iteration, or the warm-up all.
     """
     of_one = 1.0 if config.epochs is None else images / config.batch_size
 
@@ -39,6 +39,9 @@ def length_of(config: TrainConfig, images: int) -> Length:
     total = iterations(config.length)
     if total < 1:
         raise ValueError(f"epochs {config.epochs:g} of {images} images are no batch of {config.batch_size}; lower it")
+    warmup = iterations(config.warmup)
+    if config.warmup and not 0 < warmup < total:
+        raise ValueError(f"warmup {config.warmup:g} epochs are {warmup} of {total} iterations; give others")
     constant = config.warmup_shape == "constant" or config.warmup_until_error is not None
     schedule = Schedule(
         rate=config.rate,
@@ -46,7 +49,7 @@ def length_of(config: TrainConfig, images: int) -> Length:
         shape=config.schedule,
         milestones=tuple(iterations(step) for step in config.steps),
         patience=config.patience,
-        warmup_iterations=iterations(config.warmup),
+        warmup_iterations=warmup,
         warmup_start=0.0 if constant else config.warmup_rate / config.rate,
         warmup_rate=config.warmup_rate if constant and (config.warmup or config.warmup_until_error) else None,
         warmup_until_error=config.warmup_until_error,
@@ -56,7 +59,8 @@ def length_of(config: TrainConfig, images: int) -> Length:
 
 
 def check_batch(config: TrainConfig, images: int, processes: int) -> None:
-    """Refuses a batch that cannot be cut into equal parts, or that holds an image several times.
+    """Refuses a batch that cannot be cut into equal parts, or that holds an image several times, and too few
+    images for the norms.
 
     Args:
         images: that are trained on.
@@ -75,6 +79,10 @@ def check_batch(config: TrainConfig, images: int, processes: int) -> None:
         raise ValueError(
             f"batch_size: {size}, but there are only {images} training images; give {max(images // parts, 1) * parts} "
             "or less (the rate follows)"
+        )
+    if 0 < config.exact_norm_images < size:
+        raise ValueError(
+            f"exact_norm_images: {config.exact_norm_images} are less than a batch of {size}; give more, or 0"
         )
 
 

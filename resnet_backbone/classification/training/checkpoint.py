@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 from resnet_backbone.classification.data.splits import Data, Streamed
 from resnet_backbone.classification.recipe.config import TrainConfig
 from resnet_backbone.engine import checkpoint as engine
+from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.engine.checkpoint import Part
 
 # These may differ between the run and its continuation without changing what is learnt (but see `_free`).
@@ -25,6 +28,7 @@ FREE = {
     "capture",
     "reader",
     "wandb",
+    "broken_images",
 }
 REMEDY = "start anew with --overwrite"
 # What an older run means by keys that it did not know.
@@ -48,6 +52,32 @@ def save_state(
     facts = {"iteration": iteration, "tested": tested, "classes": list(data.classes), "images": len(data.train)}
     facts["processes"] = processes
     engine.save_state(path, parts, config=dataclasses.asdict(config), **facts)
+
+
+def keep_last(path: Path, iteration: int, count: int) -> None:
+    """Before a checkpoint is replaced: keeps it under a name with its iteration, and the newest `count` such.
+
+    Later ones, which are there after a run was set back to an earlier one, are neither counted nor touched.
+
+    Args:
+        iteration: of the checkpoint that is there.
+    """
+    if not count or not path.exists():
+        return
+    named = path.with_name(f"{path.stem}_{iteration:08d}{path.suffix}")
+    named.unlink(missing_ok=True)
+    try:
+        os.link(path, named)  # no room, no time; `path` gets another file, so that none is changed by writing into it
+    except OSError:  # a file system without links
+        with path.open("rb") as file:
+            write_atomically(named, lambda copy: shutil.copyfileobj(file, copy))
+    for old in [one for one in kept(path) if one.name <= named.name][:-count]:
+        old.unlink()
+
+
+def kept(path: Path) -> list[Path]:
+    """What `keep_last` has left beside `path`, from the oldest on."""
+    return sorted(path.parent.glob(f"{path.stem}_{'[0-9]' * 8}{path.suffix}"))
 
 
 def read_run(path: Path, config: TrainConfig, data: Data, processes: int) -> dict[str, Any]:
@@ -85,7 +115,9 @@ def read_run(path: Path, config: TrainConfig, data: Data, processes: int) -> dic
 def _free(key: str, config: TrainConfig) -> bool:
     if key == "test_every":  # the plateau rule looks at every test
         return config.schedule != "plateau"
-    return key in FREE or key == "accumulate"  # whose product with the processes is looked at
+    if key == "accumulate":  # whose product with the processes is looked at; but SyncBN sees all processes' parts
+        return config.norm != "SyncBN"
+    return key in FREE
 
 
 def _refuse_other_data(path: Path, state: Mapping[str, Any], data: Data) -> None:

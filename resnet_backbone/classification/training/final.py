@@ -33,32 +33,32 @@ def exact_norms(model: nn.Module, config: TrainConfig, data: Data, inputs: Input
     Returns:
         how many images it were, of all processes.
     """
-    batches = _each_once(config, data, device)
-    return recompute_statistics(model, (inputs.of(part) for batch in batches for part in _parts(batch, config)))
+    return recompute_statistics(model, (inputs.of(part) for part in _parts_once(config, data, device)))
 
 
-def _each_once(config: TrainConfig, data: Data, device: torch.device) -> Iterator[Batch]:
-    """The first images of an epoch; a last batch that is not whole joins the one before it, lest it be too small."""
+def _parts_once(config: TrainConfig, data: Data, device: torch.device) -> Iterator[Batch]:
+    """The first images of an epoch; parts of a last batch that is not whole join those before, lest they be too small.
+
+    So every process has as many parts, in each of which SyncBN meets the others.
+    """
     config = dataclasses.replace(config, repeats=1, start_size=None)
     images = min(config.exact_norm_images, len(data.train))
-    batches = training_batches(data.train, config, 0, device)
-    waiting: Batch | None = None
-    for batch in itertools.islice(batches, math.ceil(images / config.batch_size)):
+    waiting: list[Batch] = []
+    for batch in itertools.islice(
+        training_batches(data.train, config, 0, device), math.ceil(images / config.batch_size)
+    ):
         own = torch.from_numpy(share(config, batch.iteration) < images).to(batch.images.device)
-        batch.images = batch.images[own]
-        if (batch.iteration + 1) * config.batch_size > images and waiting is not None:
-            waiting.images = torch.cat([waiting.images, batch.images])
-            continue
-        if waiting is not None:
-            yield waiting
-        waiting = batch
-    if waiting is not None:
-        yield waiting
-
-
-def _parts(batch: Batch, config: TrainConfig) -> Iterator[Batch]:
-    size = math.ceil(len(batch.images) / config.accumulate)
-    return (batch[start : start + size] for start in range(0, len(batch.images), size))
+        size = len(batch) // config.accumulate
+        parts = [batch[start : start + size] for start in range(0, len(batch), size)]
+        for part, counted in zip(parts, own.split(size), strict=True):
+            part.images = part.images[counted]
+        if (batch.iteration + 1) * config.batch_size > images and waiting:
+            for part, more in zip(waiting, parts, strict=True):
+                part.images = torch.cat([part.images, more.images])
+        else:
+            yield from waiting
+            waiting = parts
+    yield from waiting
 
 
 def norm_notes(images: int, data: Data) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from resnet_backbone.classification.recipe.config import TrainConfig
 from resnet_backbone.classification.recipe.length import length_of
 from resnet_backbone.classification.recipe.schedule import LearningRate
 from resnet_backbone.classification.training.captured import CapturedStep, check_capture
-from resnet_backbone.classification.training.checkpoint import read_run, save_state
+from resnet_backbone.classification.training.checkpoint import keep_last, read_run, save_state
 from resnet_backbone.classification.training.classifier import Classifier, Inputs
 from resnet_backbone.classification.training.pace import Pace, remedies, timer_of
 from resnet_backbone.engine import group, loop
@@ -89,6 +88,7 @@ class Loop(loop.Loop):
             parts={"broken": self.broken},
         )
         self.pace = Pace(config.batch_size, timer_of(device))
+        self._saved = 0
         self._set_rate()
 
     def resume(self) -> None:
@@ -102,7 +102,11 @@ class Loop(loop.Loop):
             return
         state = read_run(path, self.config, self.data, group.world())
         self.iteration, self._tested = int(state["iteration"]), int(state["tested"])
+        self._saved = self.iteration
+        fused = [one["fused"] for one in self.optimizer.param_groups]  # of this device, which may be another
         fill(self.parts, state)
+        for one, here in zip(self.optimizer.param_groups, fused, strict=True):
+            one["fused"] = here
         self._set_rate()
         logger.info("resumed from %s after %d iterations", path, self.iteration)
 
@@ -141,8 +145,10 @@ class Loop(loop.Loop):
 
     def write_state(self, path: Path) -> None:
         """With recipe and classes; older checkpoints stay as `keep` says."""
+        if self.iteration != self._saved:
+            keep_last(path, self._saved, self.config.keep)
         save_state(path, self.parts, self.iteration, self.config, self.data, self._tested, group.world())
-        keep_last(path, self.iteration, self.config.keep)
+        self._saved = self.iteration
 
     def save(self) -> None:
         """Knows all broken images first, whichever process met them."""
@@ -231,15 +237,3 @@ def _clip(parameters: list[nn.Parameter], largest: float) -> None:
 def seed_step(config: TrainConfig, iteration: int, part: int) -> None:
     """What a step draws depends on the iteration and on which of all parts of the batch it is, of all processes'."""
     torch.manual_seed(seed_of(config.seed, iteration, group.rank() * config.accumulate + part))
-
-
-def keep_last(path: Path, iteration: int, count: int) -> None:
-    """Keeps the newest `count` checkpoints beside the last one, under names with their iteration."""
-    if not count:
-        return
-    named = path.with_name(f"{path.stem}_{iteration:08d}{path.suffix}")
-    named.unlink(missing_ok=True)
-    os.link(path, named)  # the same file: no room, no time
-    older = sorted(path.parent.glob(f"{path.stem}_*{path.suffix}"))
-    for old in older[:-count]:
-        old.unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from resnet_backbone.classification.training.checkpoint import kept
 from resnet_backbone.engine import group
 from resnet_backbone.engine.loop import LAST
 from resnet_backbone.engine.room import disk, refuse
@@ -41,6 +42,6 @@ def clear(output: Path) -> None:
     """Takes away what an earlier run left, now that this one can begin; the first process does."""
     if group.is_main():
         earlier = [output / name for name in (LAST, FINAL, BEST, "metrics.jsonl", "broken_images.txt")]
-        for old in (*earlier, *output.glob("last_*.pth")):
+        for old in (*earlier, *kept(output / LAST)):
             old.unlink(missing_ok=True)
         shutil.rmtree(output / "tensorboard", ignore_errors=True)

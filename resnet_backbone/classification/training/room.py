@@ -18,6 +18,7 @@ def room_findings(config: TrainConfig, network: nn.Module, output: Path, machine
         machines: that share the batch.
     """
     checkpoint = checkpoint_size(network, averaged=bool(config.ema))
-    batch = 3 * config.size**2 * (config.batch_size // machines)  # uint8
+    # uint8; the workers that train have batches ready while others test.
+    batch = 3 * (config.size**2 + config.test_size**2) * (config.batch_size // machines)
     workers = 0 if config.augmentation == "padded_crop" else config.workers
     return room(output, checkpoint, batch, workers, kept=config.keep)

@@ -48,11 +48,11 @@ def shrunk(config: TrainConfig, processes: int = 1) -> TrainConfig:
     return dataclasses.replace(config, **values)
 
 
-def few(data: Data) -> Data:
-    """A few images of all splits, spread evenly over them; all classes."""
+def few(data: Data, batch_size: int) -> Data:
+    """A few images of all splits, at least a batch to train on, spread evenly over them; all classes."""
     held = None if data.holdout is None else spread(data.holdout, TEST_IMAGES)
     return dataclasses.replace(
-        data, train=spread(data.train, TRAIN_IMAGES), val=spread(data.val, TEST_IMAGES), holdout=held
+        data, train=spread(data.train, max(TRAIN_IMAGES, batch_size)), val=spread(data.val, TEST_IMAGES), holdout=held
     )
 
 

@@ -34,6 +34,7 @@ from resnet_backbone.engine.journal import Journal
 from resnet_backbone.engine.logs import set_up_logs
 from resnet_backbone.engine.loop import LAST
 from resnet_backbone.engine.progress import duration
+from resnet_backbone.engine.resumed import check_resumed_together
 from resnet_backbone.engine.room import refuse
 from resnet_backbone.models.network import Network
 
@@ -89,7 +90,7 @@ def pretrain(
     loop = Loop(config, opened, network, output, device, lambda model, best: _keep(model, best, config, opened, output))
     if resume:
         loop.resume()
-        loop.check_resumed_together()
+        check_resumed_together(loop.iteration, loop.output / LAST)
     if loop.iteration == 0:
         clear(output)
     describe(config, opened, loop, output)

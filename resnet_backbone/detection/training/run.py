@@ -25,6 +25,7 @@ from resnet_backbone.engine.atomic import remove_unfinished, write_atomically
 from resnet_backbone.engine.best import Best
 from resnet_backbone.engine.journal import Journal
 from resnet_backbone.engine.loop import LAST
+from resnet_backbone.engine.resumed import check_resumed_together
 from resnet_backbone.engine.room import refuse
 from resnet_backbone.weights.load import find_network, load_weights
 
@@ -83,7 +84,7 @@ def _train(ready: Prepared, options: RunOptions, model: nn.Module) -> dict[str, 
     loop = Loop(cfg, model, records, output, keep)
     if options.resume:
         loop.resume(new_schedule=options.new_schedule)
-        loop.check_resumed_together()
+        check_resumed_together(loop.iteration, loop.output / LAST)
     elif comm.is_main_process():
         _clear(output)
     if comm.is_main_process():

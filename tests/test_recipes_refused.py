@@ -1,0 +1,45 @@
+"""Recipes whose keys would be ignored, or work against each other, are refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from made_pretraining import SMALL, write_cifar
+
+from resnet_backbone.classification.data.resident import Resident
+from resnet_backbone.classification.data.splits import open_data
+from resnet_backbone.classification.recipe.length import length_of
+
+PIXELS = {"mean": (0.0,) * 3, "std": (255.0,) * 3}
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"warmup_rate": 0.01}, "warmup_rate 0.01: there is no warm-up; give warmup, or warmup_rate 0"),
+        ({"warmup": 1.0, "warmup_shape": "constant"}, "warmup_shape 'constant' needs a warmup_rate"),
+        ({"schedule": "plateau", "test_every": 0.0}, "schedule 'plateau' looks at every test, but test_every is 0"),
+        ({"momentum": 0.0}, "nesterov: true needs a momentum above 0; give one, or nesterov false"),
+        ({"mean_image": True}, r"mean_image: takes the place of mean: give mean \[0, 0, 0\] and std \[255, 255, 255\]"),
+    ],
+)
+def test_keys_that_would_be_ignored(keys, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        replace(SMALL, **keys)
+
+
+@pytest.mark.parametrize(("warmup", "iterations"), [(0.99, 10), (0.01, 0)])
+def test_a_warmup_that_is_all_or_nothing(warmup, iterations):
+    """An epoch of 80 images is ten iterations."""
+    with pytest.raises(ValueError, match=f"warmup {warmup} epochs are {iterations} of 10 iterations"):
+        length_of(replace(SMALL, epochs=1.0, warmup=warmup), 80)
+
+
+def test_a_padded_crop_has_the_images_own_size(tmp_path):
+    train = open_data(str(write_cifar(tmp_path / "cifar.npz"))).train
+    config = replace(SMALL, augmentation="padded_crop", mean_image=True, **PIXELS)
+    Resident(train, config, torch.device("cpu"))
+    with pytest.raises(ValueError, match="size: 48, but augmentation 'padded_crop' keeps the images' 32: give that"):
+        Resident(train, replace(config, size=48, test_size=48, test_resize=48), torch.device("cpu"))

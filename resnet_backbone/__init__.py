@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -62,7 +63,10 @@ def _register_if_there() -> None:
     spec = importlib.util.find_spec("detectron2")
     # A folder called detectron2 in the working directory is no installation.
     if spec is not None and spec.origin is not None:
-        register_detectron2()
+        with warnings.catch_warnings():
+            # Detectron2 and fvcore still call torch.jit.script; nobody who imports this can act on it.
+            warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+            register_detectron2()
 
 
 _register_if_there()

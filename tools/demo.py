@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import warnings
 from pathlib import Path
 
 EXAMPLES = """examples:
@@ -21,7 +20,6 @@ def main() -> int:
     parser.add_argument("--require", type=float, default=0.0, metavar="AP50", help="exit code 1 if box AP50 is lower")
     arguments = parser.parse_args()
     print(f"demo: everything goes to {arguments.output}", flush=True)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # at Detectron2's import
     from resnet_backbone.demo.run import run_demo
     from resnet_backbone.engine.guard import guarded
 

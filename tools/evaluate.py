@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import warnings
 from pathlib import Path
 
 EXAMPLES = """examples:
@@ -52,7 +51,6 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Returns 0, or 1 after one sentence on what is wrong."""
     arguments = parser().parse_args()
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # at Detectron2's import, if it is there
     from resnet_backbone.evaluation.from_files import EvaluateOptions, start
 
     options = EvaluateOptions(

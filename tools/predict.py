@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import warnings
 from pathlib import Path
 
 EXAMPLES = """examples:
@@ -43,7 +42,6 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Returns 0, 1 after a sentence on what is wrong or was left out, or 130 when stopped."""
     arguments = parser().parse_intermixed_args()
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # at Detectron2's import
     from resnet_backbone.detection.prediction.predict import PredictOptions, start
 
     options = PredictOptions(

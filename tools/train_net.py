@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import warnings
 from datetime import timedelta
 from pathlib import Path
 
@@ -50,7 +49,6 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Returns 0, 1 after one sentence on what is wrong, or 130 when stopped by Ctrl-C or SIGTERM."""
     arguments = parser().parse_intermixed_args()
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # at Detectron2's import
     from resnet_backbone.detection.training.launch import start
     from resnet_backbone.detection.training.settle import RunOptions
 

@@ -30,8 +30,8 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--config", "--config-file", required=True, type=Path, metavar="FILE", help="a recipe")
-    made.add_argument("--data", metavar="PATH", help="class folders, CIFAR or synthetic; default: the config's")
-    made.add_argument("--output", type=Path, metavar="DIR", help="default: runs/imagenet/<name of the config>")
+    made.add_argument("--data", metavar="PATH", help="class folders, shards, CIFAR or synthetic; default: the config's")
+    made.add_argument("--output", type=Path, metavar="DIR", help="default: runs/<folder of the config>/<its name>")
     made.add_argument("--resume", action="store_true", help="go on exactly where the run in the folder stopped")
     made.add_argument("--overwrite", action="store_true", help="begin anew though the folder holds a run")
     made.add_argument(
@@ -58,7 +58,7 @@ def main() -> int:
     flags = {key: getattr(arguments, key) for key in ("data", "seed", "holdout")}
     overrides = [word for key, value in flags.items() if value is not None for word in (key, json.dumps(value))]
     options = RunOptions(
-        config=arguments.config, overrides=(*arguments.options, *overrides), output=arguments.output,
+        config=arguments.config, overrides=(*overrides, *arguments.options), output=arguments.output,
         resume=arguments.resume, overwrite=arguments.overwrite, smoke=arguments.smoke,
         check=arguments.check,
     )  # fmt: skip

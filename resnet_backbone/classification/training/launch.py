@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ import torch
 from resnet_backbone.classification.data.splits import SYNTHETIC
 from resnet_backbone.classification.preflight.check import Place, check
 from resnet_backbone.classification.recipe.config import TrainConfig
+from resnet_backbone.classification.training.next_step import next_step
 from resnet_backbone.classification.training.smoke import few, shrunk, smoke_data
 from resnet_backbone.classification.training.speed import measure_speed
 from resnet_backbone.classification.training.train import pretrain
@@ -19,6 +21,8 @@ from resnet_backbone.engine import group, launch
 from resnet_backbone.engine.asked import Asked
 from resnet_backbone.engine.launch import Job
 from resnet_backbone.engine.yaml_config import read_config, with_values
+
+logger = logging.getLogger(__name__)
 
 REMEDY = "what was saved is kept, go on with --resume"
 
@@ -85,7 +89,8 @@ def run(options: RunOptions) -> None:
         _measure(options, config)
         return
     if not options.smoke:
-        pretrain(config, config.data, options.folder, resume=options.resume, overwrite=options.overwrite)
+        outcome = pretrain(config, config.data, options.folder, resume=options.resume, overwrite=options.overwrite)
+        logger.info("next: %s", next_step(config, outcome.weights))
         return
     if options.resume:
         raise ValueError("--smoke: trains and tests from the beginning; leave out --resume")

@@ -1,0 +1,28 @@
+"""What a user runs after pretraining."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from resnet_backbone.classification.recipe.config import TrainConfig
+from resnet_backbone.models.variants import find_variant
+
+DETECTORS = {
+    "resnet18": "faster_rcnn_R18_coco",
+    "resnet34": "faster_rcnn_R34_coco",
+    "resnet50": "faster_rcnn_R50_coco",
+    "resnet101": "faster_rcnn_R101_coco",
+    "resnet152": "faster_rcnn_R152_coco",
+    "vgg16": "faster_rcnn_VGG16_coco",
+}
+"""Networks with batch norm at their own widths, and a config of `configs/` whose MODEL.WEIGHTS takes them."""
+
+
+def next_step(config: TrainConfig, weights: Path) -> str:
+    """A command: a detector of the weights; for CIFAR's networks, which no detector takes, the paper's figures."""
+    if find_variant(config.network).family == "cifar":
+        return f"python tools/figures.py {weights.parent} --output {weights.parent / 'figures'}"
+    usual = config.norm != "GN" and config.stem_out_channels is None and config.res2_out_channels is None
+    if usual and config.network in DETECTORS:
+        return f"python tools/train_net.py --config configs/{DETECTORS[config.network]}.yaml MODEL.WEIGHTS {weights}"
+    return f"python tools/eval_imagenet.py --weights {weights} --data {config.data} --protocols 10-crop"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ PIXELS = 3 * 32 * 32
 REMEDY = "get it again from the data set's own page"
 LAYOUTS = "cifar-10-batches-bin, cifar-10-batches-py, cifar-100-binary, cifar-100-python"
 TEN = "airplane automobile bird cat deer dog frog horse ship truck"
+OFFICIAL = re.compile(r"(data_batch_\d|test_batch|train|test)(\.bin)?|(batches\.)?meta(\.txt)?|fine_label_names\.txt")
 Read = Callable[[str], bytes]
 
 
@@ -74,7 +76,8 @@ def is_cifar(path: str | Path) -> bool:
     if not path.is_dir():
         return path.is_file()
     marks = {*LAYOUTS.split(", "), "data_batch_1.bin", "data_batch_1", "test.bin", "meta"}
-    return any(entry.name in marks for entry in path.iterdir())
+    # A class may be called "meta".
+    return any(entry.name in marks and entry.is_dir() == entry.name.startswith("cifar") for entry in path.iterdir())
 
 
 def _folder(path: Path) -> tuple[Read, set[str]]:
@@ -86,7 +89,11 @@ def _folder(path: Path) -> tuple[Read, set[str]]:
 
 def _archive(path: Path) -> tuple[Read, set[str]]:
     with opened(path) as archive:
-        files = {Path(member.name).name: content_of(archive, member, path) for member in files_of(archive, path)}
+        found = ((Path(member.name).name, member) for member in files_of(archive, path))
+        # The others may be all of ImageNet, which no memory holds.
+        files = {name: content_of(archive, member, path) for name, member in found if OFFICIAL.fullmatch(name)}
+    if not files:
+        raise ValueError(f"{path}: no CIFAR in this archive; of ImageNet's tools/prepare_imagenet.py makes data")
     return files.__getitem__, set(files)
 
 

@@ -108,6 +108,9 @@ def test_what_is_damaged_is_one_sentence(tmp_path):
 
     assert "no such folder or archive" in said(tmp_path / "none")
     assert "holds no CIFAR in one of its official layouts" in said(tmp_path)
+    with tarfile.open(tmp_path / "imagenet.tar", "w") as archive:
+        archive.add(__file__, "n01440764.tar")
+    assert "imagenet.tar: no CIFAR in this archive; of ImageNet's tools/prepare" in said(tmp_path / "imagenet.tar")
     folder = ten_binary(tmp_path)
     last = folder / "data_batch_5.bin"
     whole = last.read_bytes()

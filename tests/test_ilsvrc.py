@@ -99,7 +99,7 @@ def test_what_is_wrong_is_one_sentence(archives):
     assert "give --train" in said(train=None, val=None)
     assert "--truth says their classes" in said(train=None, truth=None)
     assert "--short-side 8: at least 32" in said(short_side=8)
-    assert "none.tar: not readable as an archive" in said(train=archives / "none.tar")
+    assert "none.tar: no such file" in said(train=archives / "none.tar")
     assert "holds no tar files, one a class" in said(train=archives / "val.tar")
     (archives / "truth.txt").write_text("n01440764 1\n")
     assert "'n01440764 1' stands where a line has one synset" in said(train=None, truth=archives / "truth.txt")

@@ -235,3 +235,9 @@ def test_few_validation_images_are_enough(folders, tmp_path):
     assert len(open_data(str(folders)).val) == 2
     config = replace(SHORT, epochs=0.25, iterations=None, test_every=0.0)
     assert tool(options(tmp_path / "run", config, folders)) == 0
+
+
+def test_a_folder_that_holds_no_data_says_what_would_be(said, folders):
+    """Photographs without train/ and val/, and a name that is misspelt, were taken for CIFAR that is incomplete."""
+    for data, what in ((folders / "train", "holds no data"), (folders / "nowhere", "no such folder or archive")):
+        assert f"{data}: {what}; --data takes a folder with train/<class>/*.jpg and val/<class>" in said(data=data)

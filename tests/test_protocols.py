@@ -162,6 +162,12 @@ def test_what_cannot_be_tested_is_one_sentence(tested):
     assert "protocol '5-crop': use 1-crop, 10-crop or multi-scale" in said(protocols=("5-crop",))
     assert "scales [16]" in said(protocols=("multi-scale",), scales=(16,))
     assert "neither labels.txt nor class folders" in said(data=tested / "out")
+    for index in (tested / "out/train/index.json", tested / "out/val/index.json"):
+        index.parent.mkdir(parents=True)
+        index.touch()
+    assert "out/val: tar shards; this tests class folders; on CIFAR and shards the run" in said(data=tested / "out")
+    np.savez(tested / "cifar.npz")
+    assert "cifar.npz: no folder of images; this tests class folders" in said(data=tested / "cifar.npz")
     assert "--limit 0" in said(limit=0)
     backbone = {k: v for k, v in network().state_dict().items() if not k.startswith("linear")}
     write_weights(tested / "backbone.safetensors", backbone, RECORD)

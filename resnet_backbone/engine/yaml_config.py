@@ -135,7 +135,7 @@ def _fit(hint: Any, value: Any) -> Any:
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise TypeError("it must be a list")
+            raise TypeError("it must be a list, as [3, 4]")
         if arguments[-1] is not Ellipsis and len(value) != len(arguments):
             raise TypeError(f"it must have {len(arguments)} entries")
         return tuple(_fit(arguments[0], entry) for entry in value)

@@ -26,6 +26,8 @@ def opened(
     """
     try:
         archive = tarfile.open(where if stream is None else None, mode, stream)  # noqa: SIM115
+    except FileNotFoundError:
+        raise ValueError(f"{where}: no such file") from None
     except DAMAGED as error:
         plain = "" if mode == "r" else " that is not compressed"
         said = str(error).splitlines()[0]

@@ -82,7 +82,8 @@ def is_cifar(path: str | Path) -> bool:
     if not path.is_dir():
         return path.is_file()
     marks = {*LAYOUTS.split(", "), "data_batch_1.bin", "data_batch_1", "test.bin", "meta"}
-    return any(entry.name in marks for entry in path.iterdir())
+    # A class may be called "meta".
+    return any(entry.name in marks and entry.is_dir() == entry.name.startswith("cifar") for entry in path.iterdir())
 
 
 def _folder(path: Path) -> tuple[Read, set[str]]:
@@ -96,6 +97,8 @@ def _archive(path: Path) -> tuple[Read, set[str]]:
     with opened(path) as archive:
         wanted = ((Path(member.name).name, member) for member in files_of(archive, path))
         files = {name: content_of(archive, member, path) for name, member in wanted if name in FILES}
+    if not files:
+        raise ValueError(f"{path}: no CIFAR in this archive; of ImageNet's tools/prepare_imagenet.py makes data")
     return files.__getitem__, set(files)
 
 

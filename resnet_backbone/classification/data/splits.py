@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_backbone.classification.data.cifar import read_cifar
+from resnet_backbone.classification.data.cifar import is_cifar, read_cifar
 from resnet_backbone.classification.data.folders import ClassFolders, find_splits
 from resnet_backbone.classification.data.shard_files import is_remote
 from resnet_backbone.classification.data.shard_index import INDEX, ShardSet, open_splits
@@ -17,6 +17,11 @@ from resnet_backbone.classification.data.streams import Stream, generator
 
 Pixels = NDArray[np.uint8]
 SYNTHETIC = "synthetic"
+KINDS = (
+    "a folder with train/<class>/*.jpg and val/<class>/*.jpg in it, or tar shards (train/index.json), or CIFAR's "
+    f"official files, or {SYNTHETIC}"
+)
+"""What `open_data` takes, for people."""
 
 
 class Split(Protocol):
@@ -223,6 +228,9 @@ def open_data(path: str, *, holdout: int = 0, seed: int = 0) -> Data:
     elif root.is_dir() and any((root / name).is_dir() for name in ("train", "val")):
         find_splits(root)  # says what is missing
         raise ValueError(f"{root}: no class folders")
+    elif not root.exists() or not is_cifar(root):
+        what = "holds no data" if root.exists() else "no such folder or archive"
+        raise ValueError(f"{root}: {what}; --data takes {KINDS}")
     else:
         cifar = read_cifar(root)
         train = Array(cifar.train.pixels, cifar.train.labels, "train")

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from resnet_backbone.classification.data.cifar import is_cifar
+from resnet_backbone.classification.data.shard_index import INDEX
 from resnet_backbone.classification.testing.evaluate import Accuracy
 from resnet_backbone.classification.testing.protocols import Protocol, Views, probabilities
 from resnet_backbone.engine.atomic import write_atomically
@@ -58,6 +60,10 @@ def find_images(folder: str | Path, limit: int | None = None) -> LabelledImages:
     folder = Path(folder)
     if (folder / "val").is_dir():
         folder /= "val"
+    if is_cifar(folder) or (folder / INDEX).is_file():
+        what = "tar shards" if (folder / INDEX).is_file() else "no folder of images"
+        said = "this tests class folders; on CIFAR and shards the run itself tests (metrics.jsonl)"
+        raise ValueError(f"{folder}: {what}; {said}")
     pairs = labelled_images(folder)
     named = not (folder / "labels.txt").is_file()
     classes = class_names(folder) if named else ()

@@ -86,7 +86,7 @@ def train_split(path: Path) -> Split:
     """
     images: list[Image] = []
     with opened(path, mode="r:") as outer:
-        members = sorted(class_tars(outer, path), key=lambda member: member.name)
+        members = sorted(class_tars(outer, path), key=lambda member: Path(member.name).stem)  # as class folders are
         classes = tuple(Path(member.name).stem for member in members)
         for label, member in enumerate(members):
             stream = outer.extractfile(member)

@@ -114,8 +114,7 @@ def queue(runs, tmp_path, monkeypatch):
     for net in ("plain20", "resnet20", "resnet56"):
         (tmp_path / "configs/cifar").mkdir(parents=True, exist_ok=True)
         (tmp_path / f"configs/cifar/{net}.yaml").touch()
-    monkeypatch.setattr(runs, "ROOT", tmp_path)
-    monkeypatch.setattr(runs.Run.command, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(runs.run_queue, "ROOT", tmp_path)
     recorded = []
     monkeypatch.setattr(runs, "record", lambda folders: recorded.extend(one.name for one in folders) or [])
 
@@ -155,10 +154,10 @@ def test_a_failing_run_does_not_hold_up_the_others(queue, tmp_path, capsys):
     assert capsys.readouterr().err == "error: --nets resnet21: no recipe configs/cifar/resnet21.yaml\n"
 
 
-def test_commits_of_a_run_are_all_kept(recorder, tmp_path, monkeypatch):
+def test_commits_of_a_run_are_all_kept(runs, tmp_path, monkeypatch):
     for commit in ("abc", "abc", "def"):
-        monkeypatch.setattr(recorder, "versions", lambda commit=commit: {"resnet_backbone": commit})
-        recorder.write_origin(tmp_path, "python x.py")
+        monkeypatch.setattr(runs.run_queue, "versions", lambda commit=commit: {"resnet_backbone": commit})
+        runs.run_queue.write_origin(tmp_path, "python x.py")
     assert json.loads((tmp_path / "origin.json").read_text())["commit"] == "abc; def"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -44,7 +46,8 @@ class Job:
     @property
     def public(self) -> str:
         """The command without this machine's paths."""
-        return " ".join(_named(word, self.names) for word in self.words)
+        words = (_named(word, self.names) for word in self.words)
+        return " ".join(word if re.fullmatch(r"[\w./:$-]+", word) else shlex.quote(word) for word in words)
 
 
 def _named(word: str, names: Mapping[str, str]) -> str:

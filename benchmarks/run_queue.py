@@ -86,14 +86,18 @@ def work(queue: Sequence[Job], deadline: float, done: Callable[[Job], object]) -
 
 
 def call(words: Sequence[str], deadline: float) -> int:
-    """The exit code of a command, which gets a SIGTERM at the deadline and whenever this process is interrupted."""
+    """The exit code of a command, which gets a SIGTERM at the deadline and whenever this process is interrupted.
+
+    It is 130 of one that the signal ended, at whatever moment.
+    """
     process = subprocess.Popen(words, cwd=ROOT)
     try:
         with on_sigterm(interrupt_once):
             return process.wait(max(deadline - time.monotonic(), 0))
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
         process.terminate()
-        return process.wait()
+        # While it still imports, a process dies of the signal instead of saying 130.
+        return STOPPED if process.wait() else 0
 
 
 def run(queue: Sequence[Job], limit: float | None, done: Callable[[Job], object]) -> int:

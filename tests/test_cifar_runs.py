@@ -145,6 +145,12 @@ def test_the_queue_stops_at_its_limit_and_goes_on(queue, tmp_path, capsys):
     assert queue("--nets", "resnet20", "resnet56") == 0 and len(queue.recorded) == 2, "finished: not done again"
 
 
+def test_a_run_that_is_stopped_before_it_listens_has_not_failed(queue, tmp_path, capsys):
+    (tmp_path / "tools/pretrain_imagenet.py").write_text("import time; time.sleep(30)")
+    assert queue("--nets", "resnet20", "resnet56", "--limit", "0.5") == 130
+    assert "failed" not in capsys.readouterr().err and not (tmp_path / "runs/resnet56-seed3").exists()
+
+
 def test_a_failing_run_does_not_hold_up_the_others(queue, tmp_path, capsys):
     (tmp_path / "runs/resnet20-seed3").mkdir(parents=True)
     (tmp_path / "runs/resnet20-seed3/half").touch()

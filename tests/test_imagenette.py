@@ -124,8 +124,8 @@ def test_finished_runs_are_recorded_and_fill_their_tables(bench, recorder, tmp_p
 
 def test_runs_of_other_settings_are_refused(recorder, tmp_path):
     results, runs = tmp_path / "results.json", tmp_path / "runs"
-    short = classifier(recorder, runs / "a", "plain18", 1, 47.0, epochs=2.0)
-    with pytest.raises(ValueError, match=r"config.yaml: epochs is 2.0, the recipe's is 80"):
+    short = classifier(recorder, runs / "a", "plain18", 1, 47.0, weight_decay=0.1)
+    with pytest.raises(ValueError, match=r"config.yaml: weight_decay is 0.1, the recipe's is 0.0005"):
         recorder.record([short], results)
     other = classifier(recorder, runs / "b", "plain18", 1, 47.0, data="/data/pets")
     with pytest.raises(ValueError, match="b: plain18 on pets, not resnet18 or plain18 on imagenette"):

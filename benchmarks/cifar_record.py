@@ -7,27 +7,18 @@ stands beside the paper as if it were the same. One that learns in another way t
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import json
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import hardware, versions
-from benchmarks.record import RESULTS, Entry, make_entry, read
+from benchmarks.classifier_runs import config_of, refuse_other_recipes, values_of
+from benchmarks.record import RESULTS, Entry, make_entry, merged, read
 from benchmarks.record import record as put
 from benchmarks.reproduction import CIFAR
 from resnet_backbone.classification.figures.paper import CIFAR_LENGTH
 from resnet_backbone.classification.figures.run_folders import RunFolder, find_runs
 from resnet_backbone.classification.recipe.config import TrainConfig
-from resnet_backbone.classification.training.checkpoint import FREE
-from resnet_backbone.engine.atomic import write_atomically
-from resnet_backbone.engine.jsonlog import read_json_lines
-from resnet_backbone.engine.yaml_config import make_config
 
-ORIGIN = "origin.json"
-"""Beside a run: on what it ran, and at which commit, written by the queue."""
 PAPER = TrainConfig(
     network="cifar_resnet20", iterations=int(CIFAR_LENGTH.length), batch_size=CIFAR_LENGTH.batch_size, rate_per_256=0.2,
     schedule="steps", steps=tuple(map(float, CIFAR_LENGTH.steps)), momentum=0.9, nesterov=False, weight_decay=1e-4,
@@ -50,25 +41,6 @@ NOTE = (
 )
 
 
-def origin(command: str, commit: str) -> dict[str, Any]:
-    """Where a run comes from that is made on this machine."""
-    return {"command": command, "date": datetime.date.today().isoformat(), "hardware": hardware(), "commit": commit}
-
-
-def write_origin(folder: Path, command: str) -> None:
-    """At the start of a run and whenever it goes on: all commits that it was trained at are kept.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    now, path = origin(command, versions()["resnet_backbone"]), folder / ORIGIN
-    if path.is_file():
-        before = str(json.loads(path.read_text())["commit"])
-        now["commit"] = before if now["commit"] in before.split("; ") else f"{before}; {now['commit']}"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: file.write(json.dumps(now).encode()))
-
-
 def run_of(folder: RunFolder, commit: str = "unknown") -> tuple[str, dict[str, Any]]:
     """The name of the entry that a finished run belongs to, and its raw values.
 
@@ -78,23 +50,12 @@ def run_of(folder: RunFolder, commit: str = "unknown") -> tuple[str, dict[str, A
     Raises:
         ValueError: it is not finished, or not the paper's recipe on CIFAR-10; names what differs.
     """
-    if not folder.finished:
-        raise ValueError(f"{folder.path}: {folder.done:,} of {folder.length.length:,} iterations are done; go on")
-    config = make_config(TrainConfig, dict(folder.settings), str(folder.path / "config.yaml"))
+    config = config_of(folder)
     _refuse_other_recipes(config, folder)
     whole = (config.iterations, config.steps) == (PAPER.iterations, PAPER.steps)
-    path = folder.path / ORIGIN
-    lines = list(read_json_lines(folder.path / "metrics.jsonl"))
     return "reproduction-cifar" if whole else "cifar-short", {
         "experiment": CIFAR if whole else f"{CIFAR}, {config.iterations:,} iterations",
-        "network": folder.network, "schedule": schedule_of(config), "precision": config.precision,
-        "seed": folder.seed, "iterations": int(folder.length.length), "error": folder.error,
-        "lowest_error": float(folder.test.errors.min()), "train_error": float(folder.train.errors[-1]),
-        "loss": next(line["val/loss"] for line in reversed(lines) if "val/loss" in line),
-        "seconds_per_iteration": statistics.median(
-            line["seconds_per_iteration"] for line in lines if "seconds_per_iteration" in line
-        ),
-        "origin": json.loads(path.read_text()) if path.is_file() else origin("recorded by its folder", commit),
+        "schedule": schedule_of(config), **values_of(folder, config, commit),
     }  # fmt: skip
 
 
@@ -109,14 +70,11 @@ def schedule_of(config: TrainConfig) -> str:
 
 
 def _refuse_other_recipes(config: TrainConfig, folder: RunFolder) -> None:
-    where = folder.path / "config.yaml"
     if folder.data != CIFAR:
+        where = folder.path / "config.yaml"
         raise ValueError(f"{where}: data is {folder.data!r}, not {CIFAR}: only its runs stand beside Table 6")
-    now, paper = dataclasses.asdict(config), dataclasses.asdict(PAPER)
-    ignored = FREE | OWN | WARMUP | ({"shortcut"} if config.shortcut == "A" else set())
-    for key, value in paper.items():
-        if key not in ignored and now[key] != value:
-            raise ValueError(f"{where}: {key} is {now[key]!r}, the paper's is {value!r}: not a run of Table 6")
+    ignored = OWN | WARMUP | ({"shortcut"} if config.shortcut == "A" else set())
+    refuse_other_recipes(folder, config, PAPER, ignored, "the paper's", "Table 6")
 
 
 def record(folders: Sequence[Path], results: Path = RESULTS, commit: str = "unknown") -> list[dict[str, Any]]:
@@ -133,9 +91,7 @@ def record(folders: Sequence[Path], results: Path = RESULTS, commit: str = "unkn
 
 def entry_of(name: str, new: Sequence[Mapping[str, Any]], before: Entry | None) -> Entry:
     """The entry with the runs that it had and new ones."""
-    keys = ("experiment", "network", "seed")
-    known = {tuple(run[key] for key in keys): run for run in (*(before.runs if before else ()), *new)}
-    runs = [known[key] for key in sorted(known)]
+    runs = merged(before, new, ("experiment", "network", "seed"))
     what, warning = NAMES[name]
     paper = dataclasses.asdict(PAPER)
     shown = ("batch_size", "rate_per_256", "momentum", "weight_decay", "augmentation", "mean_image")

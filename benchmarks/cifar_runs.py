@@ -15,93 +15,34 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.cifar_record import record, write_origin
-from benchmarks.machine import ROOT, versions
+from benchmarks import run_queue
+from benchmarks.cifar_record import record
 from benchmarks.record import read
 from benchmarks.reproduction import TABLES
-from resnet_backbone.engine.interrupt import interrupt_once, on_sigterm
+from benchmarks.run_queue import Job
 
 NETS = ("plain20", "resnet20", "plain32", "resnet32", "plain44", "resnet44", "plain56", "resnet56", "resnet110")
 SEEDS = (1, 2, 3, 4, 5)
-FINAL = "model.safetensors"
-STOPPED = 130
 
 
-@dataclass(frozen=True)
-class Run:
-    """One network and seed."""
+def job(net: str, seed: int, runs: Path, data: str, options: Sequence[str]) -> Job:
+    """One network and seed.
 
-    net: str
-    seed: int
-    runs: Path
-
-    @property
-    def folder(self) -> Path:
-        return self.runs / f"{self.net}-seed{self.seed}"
-
-    @property
-    def finished(self) -> bool:
-        return (self.folder / FINAL).is_file()
-
-    def command(self, data: str, options: Sequence[str], root: Path = ROOT) -> list[str]:
-        """What is typed in the repository's root; goes on where the run stopped."""
-        config = Path("configs/cifar") / f"{self.net}.yaml"
-        if not (root / config).is_file():
-            raise ValueError(f"--nets {self.net}: no recipe {config}")
-        return [
-            "python", "tools/pretrain_imagenet.py", "--config", str(config), "--data", data,
-            "--output", str(self.folder), "--seed", str(self.seed), "--resume", *options,
-        ]  # fmt: skip
-
-
-def work(
-    queue: Sequence[Run], data: str, options: Sequence[str], deadline: float, done: Callable[[Run], None]
-) -> tuple[list[Run], bool]:
-    """Runs what is not finished, one after the other, until `deadline` (of `time.monotonic`).
-
-    Args:
-        done: is told each run that gets finished.
-
-    Returns:
-        The runs that failed, and whether all others are finished.
+    Raises:
+        ValueError: no recipe of this name.
     """
-    failed = []
-    commands = {run: run.command(data, options) for run in queue}  # a missing recipe is said before the first run
-    for run, words in commands.items():
-        if run.finished:
-            continue
-        if time.monotonic() >= deadline:
-            return failed, False
-        public = [*words[:5], "CIFAR", "--output", f"RUNS/{run.folder.name}", *words[8:]]
-        write_origin(run.folder, " ".join(public))
-        print(f"{run.folder}: begins or goes on", flush=True)
-        code = call([sys.executable, *words[1:]], deadline)
-        if code == STOPPED:
-            print(f"{run.folder}: stopped and saved; the same command goes on", flush=True)
-            return failed, False
-        if code:
-            failed.append(run)
-        else:
-            done(run)
-    return failed, True
-
-
-def call(words: Sequence[str], deadline: float) -> int:
-    """The exit code of a command, which gets a SIGTERM at the deadline and whenever this process is interrupted."""
-    process = subprocess.Popen(words, cwd=ROOT)
-    try:
-        with on_sigterm(interrupt_once):
-            return process.wait(max(deadline - time.monotonic(), 0))
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        process.terminate()
-        return process.wait()
+    config, folder = f"configs/cifar/{net}.yaml", runs / f"{net}-seed{seed}"
+    if not (run_queue.ROOT / config).is_file():
+        raise ValueError(f"--nets {net}: no recipe {config}")
+    words = (
+        "python", "tools/pretrain_imagenet.py", "--config", config, "--data", data, "--output", str(folder),
+        "--seed", str(seed), "--resume", *options,
+    )  # fmt: skip
+    return Job(folder, words, "model.safetensors", {str(runs): "RUNS", data: "CIFAR"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -117,21 +58,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if not arguments.data:
             raise ValueError("no data: --data CIFAR, CIFAR-10 in its official files")
-        versions()  # a checkout that changes during the run would name another commit
         data, runs = str(Path(arguments.data).resolve()), arguments.runs.resolve()
-        queue = [Run(net, seed, runs) for seed, net in itertools.product(arguments.seeds, arguments.nets)]
-        deadline = time.monotonic() + (arguments.limit or float("inf"))
+        nets = itertools.product(arguments.seeds, arguments.nets)
+        queue = [job(net, seed, runs, data, arguments.options) for seed, net in nets]
 
-        def done(run: Run) -> None:
-            print("\n".join(map(_said, record([run.folder]))), flush=True)
+        def done(job: Job) -> None:
+            print("\n".join(map(_said, record([job.folder]))), flush=True)
 
-        failed, complete = work(queue, data, arguments.options, deadline, done if not arguments.no_record else print)
+        return run_queue.run(queue, arguments.limit, done if not arguments.no_record else print)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    for run in failed:
-        print(f"error: {run.folder}: failed; its log.txt says why", file=sys.stderr)
-    return 1 if failed else 0 if complete else STOPPED
 
 
 def _said(run: dict[str, object]) -> str:

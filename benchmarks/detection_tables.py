@@ -139,7 +139,21 @@ def mistakes(entries: Entries) -> list[str]:
     return [*table, *lines, *sources(entry)]
 
 
+def imagenette_bccd(entries: Entries) -> list[str]:
+    """One detector from three starts."""
+    entry = entries.get("imagenette-bccd")
+    keys = ("AP", "AP50", "AP75", "voc_AP50")
+    rows = []
+    for start in ("random weights", "ResNet-18 of imagenette", "ResNet-18 of ImageNet"):
+        runs = [run for run in (entry.runs if entry else []) if run["start"] == start]
+        norm = ", ".join(sorted({run["norm"] for run in runs})) or NOT_RUN
+        rows.append((start, norm, *(spread([run[key] for run in runs]) for key in keys), str(len(runs))))
+    header = ("backbone starts from", "its norms", "AP", "AP50", "AP75", "VOC AP50", "runs")
+    return markdown(header, rows) + sources(entry)
+
+
 TABLES: dict[str, Table] = {
+    "imagenette-bccd": imagenette_bccd,
     "coco-size": coco_size,
     "mistakes": mistakes,
     "voc": voc,

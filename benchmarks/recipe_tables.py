@@ -14,7 +14,8 @@ from resnet_backbone.models.variants import find_variant
 CONFIGS = Path(__file__).parents[1] / "configs"
 MODERN = "1-crop, modern"
 """The experiment of a modern recipe's run."""
-DEMO = "R18_shapes"
+OTHER_DATA = ("_shapes", "_imagenette")
+"""Recipes that stand beside no error of the paper."""
 PRINTED = {network: {"error": text} for network, text in paper.CIFAR_PRINTED.items()}
 CIFAR_ROWS = [Row(CIFAR, name, {"error": error}, 2, PRINTED.get(name, {})) for name, error in paper.CIFAR.items()]
 ROWS = {(row.experiment, row.network): row for row in (*IMAGENET, *CIFAR_ROWS)}
@@ -25,7 +26,7 @@ def recipes(entries: Entries) -> list[str]:
     header = ("recipe", "network", "length", "batch", "rate", "schedule", "top-1 error, paper", "ours")
     lines = []
     for folder in ("imagenet", "cifar"):
-        paths = [path for path in (CONFIGS / folder).glob("*.yaml") if path.stem != DEMO]
+        paths = [path for path in (CONFIGS / folder).glob("*.yaml") if not path.stem.endswith(OTHER_DATA)]
         read = [(path, read_config(TrainConfig, path)) for path in paths]
         lines += [_line(path, config, entries) for path, config in sorted(read, key=lambda pair: _place(*pair))]
     return markdown(header, lines)

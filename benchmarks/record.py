@@ -84,6 +84,12 @@ def make_entry(
     )  # fmt: skip
 
 
+def merged(before: Entry | None, new: Sequence[Run], keys: Sequence[str]) -> list[Run]:
+    """The runs of an entry with new ones, in the order of `keys`; a run with the same values of them gives way."""
+    known = {tuple(run[key] for key in keys): run for run in (*(before.runs if before else ()), *new)}
+    return [known[key] for key in sorted(known)]
+
+
 def _finite(value: Any) -> Any:
     """What a run could not measure is null in JSON, which has no nan."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -143,6 +143,19 @@ def cifar_short(entries: Entries) -> list[str]:
     return markdown(header, rows or [("all", *[NOT_RUN] * 5)]) + sources(entry)
 
 
+def imagenette(entries: Entries) -> list[str]:
+    """Ten classes of ImageNet from scratch, plain beside residual."""
+    entry = entries.get("imagenette")
+    rows = []
+    for network in ("plain18", "resnet18"):
+        runs = [run for run in (entry.runs if entry else []) if run["network"] == network]
+        training = spread([run["train_error"] for run in runs], 2)
+        schedule = ", ".join(sorted({run["schedule"] for run in runs})) or NOT_RUN
+        rows.append((title(network), schedule, training, *_errors_of(runs)))
+    header = ("network", "schedule", "training error", "ours", "runs", "errors, seed by seed", "arithmetic")
+    return markdown(header, rows) + sources(entry)
+
+
 def _errors_of(runs: Sequence[Run]) -> tuple[str, str, str, str]:
     """Mean and deviation, how many, each, and in what arithmetic."""
     if not runs:
@@ -157,5 +170,6 @@ TABLES: dict[str, Table] = {
     "paper-imagenet": _table(IMAGENET),
     "paper-cifar": cifar,
     "cifar-short": cifar_short,
+    "imagenette": imagenette,
     "paper-detection": _table(DETECTION),
 }

@@ -114,8 +114,7 @@ def queue(runs, tmp_path, monkeypatch):
     for net in ("plain20", "resnet20", "resnet56"):
         (tmp_path / "configs/cifar").mkdir(parents=True, exist_ok=True)
         (tmp_path / f"configs/cifar/{net}.yaml").touch()
-    monkeypatch.setattr(runs, "ROOT", tmp_path)
-    monkeypatch.setattr(runs.Run.command, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(runs.run_queue, "ROOT", tmp_path)
     recorded = []
     monkeypatch.setattr(runs, "record", lambda folders: recorded.extend(one.name for one in folders) or [])
 
@@ -146,6 +145,12 @@ def test_the_queue_stops_at_its_limit_and_goes_on(queue, tmp_path, capsys):
     assert queue("--nets", "resnet20", "resnet56") == 0 and len(queue.recorded) == 2, "finished: not done again"
 
 
+def test_a_run_that_is_stopped_before_it_listens_has_not_failed(queue, tmp_path, capsys):
+    (tmp_path / "tools/pretrain_imagenet.py").write_text("import time; time.sleep(30)")
+    assert queue("--nets", "resnet20", "resnet56", "--limit", "0.5") == 130
+    assert "failed" not in capsys.readouterr().err and not (tmp_path / "runs/resnet56-seed3").exists()
+
+
 def test_a_failing_run_does_not_hold_up_the_others(queue, tmp_path, capsys):
     (tmp_path / "runs/resnet20-seed3").mkdir(parents=True)
     (tmp_path / "runs/resnet20-seed3/half").touch()
@@ -155,10 +160,10 @@ def test_a_failing_run_does_not_hold_up_the_others(queue, tmp_path, capsys):
     assert capsys.readouterr().err == "error: --nets resnet21: no recipe configs/cifar/resnet21.yaml\n"
 
 
-def test_commits_of_a_run_are_all_kept(recorder, tmp_path, monkeypatch):
+def test_commits_of_a_run_are_all_kept(runs, tmp_path, monkeypatch):
     for commit in ("abc", "abc", "def"):
-        monkeypatch.setattr(recorder, "versions", lambda commit=commit: {"resnet_backbone": commit})
-        recorder.write_origin(tmp_path, "python x.py")
+        monkeypatch.setattr(runs.run_queue, "versions", lambda commit=commit: {"resnet_backbone": commit})
+        runs.run_queue.write_origin(tmp_path, "python x.py")
     assert json.loads((tmp_path / "origin.json").read_text())["commit"] == "abc; def"
 
 

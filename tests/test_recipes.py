@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import shlex
 from pathlib import Path
@@ -23,6 +24,8 @@ CONFIGS = ROOT / "configs"
 RECIPES = sorted([*(CONFIGS / "imagenet").glob("*.yaml"), *(CONFIGS / "cifar").glob("*.yaml")])
 HEAD = ("Command", "Hardware", "Time", "Expected", "Measured")
 IMAGENET, CIFAR = 1_281_167, 50_000
+SMALL = {"R18_shapes", "R18_imagenette", "plain18_imagenette"}
+"""Recipes of other data than the paper's."""
 
 # The paper's Tables 1 and 6, 1,000 and 10 classes.
 PARAMETERS = {
@@ -46,7 +49,7 @@ def recipe(name: str, *pairs: str) -> TrainConfig:
 
 
 def names(folder: str, *, modern: bool = False, vgg: bool = False) -> list[str]:
-    stems = [path.stem for path in RECIPES if path.parent.name == folder and path.stem != "R18_shapes"]
+    stems = [path.stem for path in RECIPES if path.parent.name == folder and path.stem not in SMALL]
     return [name for name in stems if name.endswith("_modern") == modern and name.startswith("VGG") == vgg]
 
 
@@ -76,7 +79,7 @@ def test_a_recipe_says_how_it_is_run_and_whether_it_was(path):
 
 
 def test_every_network_of_the_paper_has_a_recipe_and_every_base_is_built_on():
-    assert {path.stem for path in RECIPES} == {*PARAMETERS, "R18_shapes"}
+    assert {path.stem for path in RECIPES} == {*PARAMETERS, *SMALL}
     bases = {file.resolve() for path in RECIPES for file, _ in layers(path)[:-1]}
     assert set(CONFIGS.glob("*/base/*.yaml")) <= bases
 
@@ -101,6 +104,16 @@ def test_imagenet_by_the_paper(name):
     assert (config.momentum, config.nesterov, config.weight_decay, config.decay_norms) == (0.9, False, 1e-4, True)
     assert (config.augmentation, config.shorter_sides, config.size) == ("shorter_side", (256, 480), 224)
     assert (config.colour_shift, config.stride_in_1x1, config.drop_path, config.ema) == (0.1, True, 0, 0)
+
+
+def test_imagenettes_networks_share_their_recipe():
+    residual, plain = recipe("R18_imagenette"), recipe("plain18_imagenette")
+    assert (residual.network, plain.network) == ("resnet18", "plain18")
+    assert dataclasses.replace(residual, network="plain18") == plain
+    length = length_of(residual, 1500)
+    assert length.total == 1875 and residual.exact_norm_images >= 1500
+    # 93.75 iterations of warm-up to 0.2 x 64 / 256; half of the rest is half of the rate.
+    assert rates(residual, 1500, 94, 984) == pytest.approx([0.05, 0.025], rel=1e-2)
 
 
 def test_the_plateau_rule_takes_the_place_of_fixed_steps():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,10 +64,10 @@ def speed(config: TrainConfig, data: Data, device: torch.device) -> float:
     return config.batch_size * PERIOD / float(statistics.median(passed))
 
 
-def measure_all(device: torch.device, rounds: int) -> list[dict[str, Any]]:
-    """A run for each network and mode, the modes in turns; a graph needs a GPU."""
+def measure_all(device: torch.device, rounds: int) -> Iterator[list[dict[str, Any]]]:
+    """A run for each mode, network by network, the modes in turns; a graph needs a GPU."""
     modes = [mode for mode in MODES if device.type == "cuda" or mode == "eager"]
-    data, runs = images(50_000 if device.type == "cuda" else 512), []
+    data = images(50_000 if device.type == "cuda" else 512)
     for network in NETWORKS[device.type]:
         config = replace(
             PAPER, network=network, precision="bf16", iterations=PERIOD * LINES[device.type], steps=(1e6,),
@@ -77,9 +77,9 @@ def measure_all(device: torch.device, rounds: int) -> list[dict[str, Any]]:
         for number in range(rounds):
             for mode in modes[:: -1 if number % 2 else 1]:
                 speeds[mode].append(speed(replace(config, **MODES[mode]), data, device))
-        runs += [run_of(network, mode, speeds[mode], speeds["eager"], device) for mode in modes]
-        print(*runs[-len(modes) :], sep="\n", flush=True)
-    return runs
+        runs = [run_of(network, mode, speeds[mode], speeds["eager"], device) for mode in modes]
+        print(*runs, sep="\n", flush=True)
+        yield runs
 
 
 def run_of(

@@ -2,6 +2,7 @@
 
 python -m benchmarks.classifier_speed                          # on a GPU: both networks, four batch sizes
 python -m benchmarks.classifier_speed --networks resnet50 --batches 256
+python -m benchmarks.classifier_speed --seconds 300            # what matters most first, and nothing that would not end
 python -m benchmarks.classifier_speed --cifar                  # ResNet-20, -56, -110: eager, compiled, captured
 python -m benchmarks.classifier_speed --device cpu --side 64 --batches 8 --rounds 1 --no-record   # that it works
 
@@ -13,13 +14,11 @@ which looks at losses and gradients every 20 steps; nobody else looks. What the 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import itertools
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -31,6 +30,7 @@ from benchmarks.classification_tables import CIFAR_SPEED, CLASSIFIER_SPEED
 from benchmarks.cost import cost_of
 from benchmarks.machine import versions
 from benchmarks.record import make_entry, record
+from benchmarks.speed_rows import Switches, expected, ordered
 from resnet_backbone.engine.step import TrainStep
 from resnet_backbone.models.build import build_network
 
@@ -41,21 +41,6 @@ ROUNDS = {"cpu": 3, "cuda": 9}
 CHECKED = "ours, checked"
 MAKERS = ("ours", CHECKED, "torchvision", "timm")
 CLASSES = 1000
-
-
-@dataclass(frozen=True)
-class Switches:
-    """What everybody has."""
-
-    channels_last: bool = False
-    bf16: bool = False
-    compile: bool = False
-
-    def __str__(self) -> str:
-        return " + ".join(name for name, on in dataclasses.asdict(self).items() if on) or "none"
-
-
-ROWS = (Switches(), Switches(True, True), Switches(True, True, True))
 
 
 def build(maker: str, network: str) -> nn.Module | None:
@@ -228,17 +213,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = f"python -m benchmarks.classifier_speed --device {device.type}"
     try:
         if arguments.cifar:
-            runs, settings = cifar_speed.measure_all(device, rounds), {"rounds": rounds}
-            what = "The loop of tools/pretrain_imagenet.py on CIFAR's networks: images a second."
-            made = (CIFAR_SPEED, what, f"{command} --cifar", runs, settings, cifar_speed.NOTE)
+            what, settings = "The loop of tools/pretrain_imagenet.py on CIFAR's networks: images a second.", {}
+            made, named, note = cifar_speed.measure_all(device, rounds), CIFAR_SPEED, cifar_speed.NOTE
         else:
-            reached = limits(device)
-            runs, settings = measure_all(arguments, rounds, device, reached), {"rounds": rounds, **reached}
-            what = "Training steps of ours, torchvision's and timm's networks: images a second."
-            made = (CLASSIFIER_SPEED, what, command, runs, settings, NOTE)
-        if not arguments.no_record:
-            name, what, command, runs, settings, note = made
-            record(make_entry(name, what, command, runs, settings=settings, seeds=[0], note=note))
+            what, settings = (
+                "Training steps of ours, torchvision's and timm's networks: images a second.",
+                limits(device),
+            )
+            made, named, note = measure_all(arguments, rounds, device, settings), CLASSIFIER_SPEED, NOTE
+        runs: list[dict[str, Any]] = []
+        for more in made:  # recorded at once: what is cut off loses only what it was at
+            runs += more
+            if not arguments.no_record:
+                all_settings = {"rounds": rounds, **settings}
+                said = command + (" --cifar" if arguments.cifar else "")
+                record(make_entry(named, what, said, runs, settings=all_settings, seeds=[0], note=note))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -247,14 +236,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure_all(
     arguments: argparse.Namespace, rounds: int, device: torch.device, reached: dict[str, float]
-) -> list[dict[str, Any]]:
-    """A run for each network, batch size, row of switches and maker."""
-    runs = []
-    for network, batch, row in itertools.product(arguments.networks, arguments.batches, ROWS):
-        for run in measure(network, batch, arguments.side, row, rounds, device):
-            runs.append(run | shares(run, reached))
-            print({k: v for k, v in runs[-1].items() if k != "seconds_all"}, flush=True)
-    return runs
+) -> Iterator[list[dict[str, Any]]]:
+    """A run for each maker, row by row, the most important first; rows that would outlast `--seconds` are left out."""
+    deadline = time.monotonic() + (arguments.seconds or float("inf"))
+    for row in ordered(arguments.networks, arguments.batches):
+        network, batch, switches = row
+        if time.monotonic() + expected(row) > deadline:
+            continue
+        try:
+            found = measure(network, batch, arguments.side, switches, rounds, device)
+        except RuntimeError as error:  # what one library or the compiler cannot do is not the other rows' end
+            print(f"error: {network}, batch {batch}, {switches}: {error}", file=sys.stderr, flush=True)
+            continue
+        runs = [run | shares(run, reached) for run in found]
+        for run in runs:
+            print({k: v for k, v in run.items() if k != "seconds_all"}, flush=True)
+        yield runs
 
 
 NOTE = (
@@ -275,6 +272,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--batches", nargs="+", type=int, default=BATCHES, metavar="N")
     made.add_argument("--side", type=int, default=224, metavar="PIXELS")
     made.add_argument("--rounds", type=int, metavar="N", help="default: 9 on a GPU, 3 on a CPU")
+    made.add_argument("--seconds", type=float, metavar="N", help="start no row that would end later")
     made.add_argument("--cifar", action="store_true", help="CIFAR's networks by the tool's own loop instead")
     made.add_argument("--no-record", action="store_true", help="print only")
     return made

@@ -15,7 +15,7 @@ import itertools
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -232,15 +232,13 @@ def quartiles(values: Sequence[float]) -> list[float]:
     return [round(value, 4) for value in cuts]
 
 
-def measure_device(device: str, trial: bool) -> list[dict[str, Any]]:
-    """All rows of one device. On a CPU compiling takes a minute a graph: float32 and evaluation alone."""
-    runs = []
+def measure_device(device: str, trial: bool) -> Iterator[list[dict[str, Any]]]:
+    """All rows of one device, part by part. On a CPU compiling takes a minute a graph: float32 and evaluation alone."""
     for mode in ("eval", "train"):
         compiled = () if trial or (device, mode) == ("cpu", "train") else (COMPILED,)
         bench = Bench(device, (*ROWS, *compiled, *((COMPILED_BF16,) if compiled and device == "cuda" else ())))
         for part in ("backbone", "model"):
-            runs += measure(bench, part, mode, 1 if trial else ROUNDS[device][part, mode])
-    return runs
+            yield measure(bench, part, mode, 1 if trial else ROUNDS[device][part, mode])
 
 
 def check(runs: Sequence[dict[str, Any]]) -> None:
@@ -285,12 +283,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     devices = arguments.devices or ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     versions()  # a checkout that changes during the run would name another commit
     try:
-        measured = {device: measure_device(device, arguments.trial) for device in devices}
-        for device, rows in measured.items():
-            if not arguments.trial:
-                enter(rows, device)
-        runs = list(itertools.chain.from_iterable(measured.values()))
-        check(runs)
+        for device in devices:
+            runs: list[dict[str, Any]] = []
+            for more in measure_device(device, arguments.trial):
+                runs += more
+                if not arguments.trial:
+                    enter(runs, device)
+            check(runs)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -77,7 +77,12 @@ def _detectron2() -> str:
 
 
 def commit() -> str:
-    """The commit of this repository, and which parts of the package differ from it."""
+    """The commit of this repository, and which parts of the package differ from it.
+
+    A copy without git is told by $RESNET_BACKBONE_COMMIT.
+    """
+    if told := os.environ.get("RESNET_BACKBONE_COMMIT"):
+        return told
     try:
         head = _git("rev-parse", "--short=10", "HEAD").strip()
         changed = [line[3:] for line in _git("status", "--porcelain", "--", "resnet_backbone").splitlines()]

@@ -144,6 +144,7 @@ def test_a_run_of_before_a_key_goes_on(data, tmp_path):
     assert TrainConfig.__dataclass_fields__["tf32"].default is True
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_on_a_gpu_the_graph_does_what_the_plain_step_does(tmp_path):
     path, gpu, weights = write_cifar(tmp_path / "cifar.npz"), torch.device("cuda"), []

@@ -66,5 +66,38 @@ def test_the_loop_on_cifars_networks_is_timed(speed, monkeypatch, capsys):
     monkeypatch.setattr("resnet_backbone.engine.loop.PERIOD", 2)
     monkeypatch.setattr(cifar, "NETWORKS", {"cpu": ("cifar_resnet8",)})
     monkeypatch.setattr(cifar, "PAPER", cifar.replace(cifar.PAPER, batch_size=8))
-    (run,) = cifar.measure_all(torch.device("cpu"), 1)
+    ((run,),) = cifar.measure_all(torch.device("cpu"), 1)
     assert run["mode"] == "eager" and run["ratio"] == 1 and run["epoch_s"] == pytest.approx(50_000 / run["images_s"])
+
+
+def test_what_matters_most_is_measured_first_and_recorded_before_the_next(speed, monkeypatch, tmp_path):
+    rows = importlib.import_module("benchmarks.speed_rows")
+    order = [(network, batch, str(row)) for network, batch, row in rows.ordered(speed.NETWORKS, speed.BATCHES)]
+    fast, eager = "channels_last + bf16 + compile", "channels_last + bf16"
+    assert order[:3] == [("resnet50", 256, fast), ("resnet101", 256, fast), ("resnet50", 256, eager)]
+    assert len(set(order)) == len(order) == 24
+    record = importlib.import_module("benchmarks.record")
+    path, measured = tmp_path / "entries.json", []
+
+    def measure(network, batch, side, switches, rounds, device):
+        measured.append((network, batch, str(switches)))
+        if len(measured) == 2:
+            raise RuntimeError("no compiler")
+        return [{"maker": "ours", "network": network, "side": 32, "switches": str(switches), "images_s": 10.0}]
+
+    def put(entry):
+        record.record(entry, path=path)
+        kept.append(len(record.read(path)["classifier-speed"].runs))
+
+    kept: list[int] = []
+    monkeypatch.setattr(speed, "measure", measure)
+    monkeypatch.setattr(speed, "record", put)
+    monkeypatch.setattr(speed, "limits", lambda device: {"tflops": 1.0, "gb_s": 1.0})
+    assert speed.main(["--device", "cpu", "--seconds", "70", "--networks", "resnet50"]) == 0
+    # 70 seconds are enough for no compiled row, by what is guessed.
+    assert [row[1:] for row in measured] == [
+        (256, eager),
+        (256, "none"),
+        *((b, s) for s in (eager, "none") for b in (64, 128, 512)),
+    ]
+    assert kept == list(range(1, 8)), "one of eight failed"

@@ -1,0 +1,105 @@
+"""What only a GPU can show; `-m gpu` chooses these. They need torch, torchvision and what classification/ imports."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from made_cifar import CIFAR, write_cifar
+from made_pretraining import metrics
+
+from resnet_backbone.classification.training.loop import Loop
+from resnet_backbone.classification.training.train import pretrain
+from resnet_backbone.engine.interrupt import Stopped
+
+ROOT = Path(__file__).parents[1]
+DEVICE = "cuda"
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
+ON_GPU = replace(CIFAR, device=DEVICE)
+
+
+def last(folder):
+    return torch.load(folder / "last.pth", weights_only=True)
+
+
+def stopped_at(monkeypatch, iteration):
+    """A run gets SIGTERM in this iteration."""
+    step = Loop._step
+
+    def signalled(self, *arguments):
+        if self.iteration == iteration:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Loop, "_step", signalled)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_every_precision_trains_to_finite_weights(tmp_path, precision):
+    outcome = pretrain(replace(ON_GPU, precision=precision), write_cifar(tmp_path / "cifar.npz"), tmp_path / "run")
+    state = last(tmp_path / "run")
+    assert state["iteration"] == CIFAR.iterations and outcome.weights.is_file()
+    assert all(bool(value.isfinite().all()) for value in state["model"].values())
+
+
+@pytest.mark.parametrize("capture", [False, True])
+def test_a_stopped_deterministic_run_ends_in_the_bits_of_the_whole(tmp_path, monkeypatch, capture):
+    data, config = write_cifar(tmp_path / "cifar.npz"), replace(ON_GPU, deterministic=True, capture=capture)
+    pretrain(config, data, tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stopped_at(patch, 12)
+        pretrain(config, data, tmp_path / "parts")
+    assert last(tmp_path / "parts")["iteration"] < CIFAR.iterations
+    pretrain(config, data, tmp_path / "parts", resume=True)
+    for part in ("model", "ema"):
+        whole, parts = last(tmp_path / "whole")[part], last(tmp_path / "parts")[part]
+        assert all(map(torch.equal, whole.values(), parts.values()))
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("capture", [False, True])
+def test_compiled_in_channels_last_and_bf16_learns_as_it_does_without(tmp_path, capture):
+    data, errors = write_cifar(tmp_path / "cifar.npz", 2000), []
+    config = replace(ON_GPU, iterations=200, batch_size=32, steps=(150.0,), test_every=0.0, precision="bf16")
+    for changes in ({}, {"compile": True, "channels_last": True, "capture": capture}):
+        folder = tmp_path / f"run{len(errors)}"
+        outcome = pretrain(replace(config, **changes), data, folder)
+        errors.append(outcome.accuracy.numbers("val")["val/error"])
+    assert abs(errors[0] - errors[1]) <= 25, "of twenty images, five"
+
+
+def test_imagenette_killed_and_stopped_goes_on_to_the_end(tmp_path, real_data):
+    command = [
+        sys.executable, "tools/pretrain_imagenet.py", "--config", "configs/imagenet/R18.yaml", "--resume", "--data",
+        str(real_data / "imagenette"), "--output", str(tmp_path / "run"), "iterations", "90", "steps", "[60]",
+        "batch_size", "32", "save_every", "10", "test_every", "40", "precision", "bf16", "channels_last", "true",
+        "workers", "4", "exact_norm_images", "64", "device", DEVICE,
+    ]  # fmt: skip
+    for sent, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130)):
+        process = subprocess.Popen(command, cwd=ROOT)
+        written = (tmp_path / "run/last.pth").stat().st_mtime_ns if (tmp_path / "run/last.pth").exists() else 0
+        wait_for_newer(tmp_path / "run/last.pth", written, process)
+        process.send_signal(sent)
+        assert process.wait(60) == code
+    assert last(tmp_path / "run")["iteration"] < 90
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert last(tmp_path / "run")["iteration"] == 90 and (tmp_path / "run/model.safetensors").is_file()
+    seen = [line["iteration"] for line in metrics(tmp_path / "run") if "loss" in line]
+    assert seen == sorted(set(seen)) and seen[-1] >= 80
+
+
+def wait_for_newer(path, than, process):
+    """Until the checkpoint is a later one."""
+    for _ in range(1200):
+        if path.exists() and path.stat().st_mtime_ns > than:
+            return
+        assert process.poll() is None, "the run ended before it was stopped"
+        time.sleep(0.1)
+    raise AssertionError(f"{path}: nothing written in two minutes")

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(os.environ.get("RESNET_BACKBONE_RESULTS", Path(__file__).with_name("results.json")))
-"""Of this project, unless a session on a lent machine writes a file of its own."""
+"""Of this project, unless a run on another machine writes a file of its own."""
 Run = Mapping[str, Any]
 
 # What belongs to one machine, or names a server, has no place in a public file.

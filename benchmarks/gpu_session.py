@@ -132,7 +132,9 @@ def keep_checks(report: Path, out: Path) -> None:
     runs = []
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         ends = [child.tag for child in case if child.tag in ("failure", "error", "skipped")]
-        runs.append({"test": case.get("name"), "result": ends[0] if ends else "passed", "seconds": case.get("time")})
+        runs.append(
+            {"test": case.get("name"), "result": ends[0] if ends else "passed", "seconds": float(case.get("time", 0))}
+        )
     what = "The tests that need a GPU."
     record(
         make_entry(f"gpu-{report.stem}", what, f"python -m pytest -m gpu {' '.join(TESTS)}", runs, settings={}),

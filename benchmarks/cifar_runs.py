@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         def done(job: Job) -> None:
             print("\n".join(map(_said, record([job.folder]))), flush=True)
 
-        return run_queue.run(queue, arguments.limit, done if not arguments.no_record else print)
+        return run_queue.run(queue, arguments.limit, None if arguments.no_record else done)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.record:
             _say([job.folder for job in plan(arguments) if job.finished])
             return 0
-        return run_queue.run(plan(arguments), arguments.limit, print if arguments.no_record else _done)
+        return run_queue.run(plan(arguments), arguments.limit, None if arguments.no_record else _done)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

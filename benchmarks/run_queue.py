@@ -57,7 +57,7 @@ def _named(word: str, names: Mapping[str, str]) -> str:
     return word
 
 
-def work(queue: Sequence[Job], deadline: float, done: Callable[[Job], object]) -> tuple[list[Job], bool]:
+def work(queue: Sequence[Job], deadline: float, done: Callable[[Job], object] | None) -> tuple[list[Job], bool]:
     """Runs what is not finished, one after the other, until `deadline` (of `time.monotonic`).
 
     Args:
@@ -80,7 +80,7 @@ def work(queue: Sequence[Job], deadline: float, done: Callable[[Job], object]) -
             return failed, False
         if code:
             failed.append(job)
-        else:
+        elif done:
             done(job)
     return failed, True
 
@@ -100,7 +100,7 @@ def call(words: Sequence[str], deadline: float) -> int:
         return STOPPED if process.wait() else 0
 
 
-def run(queue: Sequence[Job], limit: float | None, done: Callable[[Job], object]) -> int:
+def run(queue: Sequence[Job], limit: float | None, done: Callable[[Job], object] | None) -> int:
     """`work` for `limit` seconds (None: to the end), to the exit code of a tool.
 
     Returns:

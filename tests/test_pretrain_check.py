@@ -13,12 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-from resnet_backbone.classification.preflight import steps
+from resnet_backbone.classification.data.splits import open_data
+from resnet_backbone.classification.preflight import sheet, steps
 from resnet_backbone.classification.preflight.check import Place, check
 from resnet_backbone.classification.prepare.prepare import PrepareOptions, prepare
 from resnet_backbone.classification.recipe.config import TrainConfig
 from resnet_backbone.classification.testing.evaluate import Accuracy
 from resnet_backbone.classification.training import loop
+from resnet_backbone.classification.training.classifier import build_classifier
 from resnet_backbone.classification.training.train import pretrain
 from resnet_backbone.engine import group
 
@@ -109,6 +111,17 @@ def test_everything_that_is_wrong_at_once(tmp_path, folders):
     assert found(lines, "note")[0].startswith("1 of 29 images are smaller than size 32 (smallest: 20 pixels, ")
     assert lines[-1] == "Training should not start: 5 errors, 4 to think about."
     assert (tmp_path / "run/check.png").exists() and any("finite gradients" in line for line in lines)
+
+
+def test_a_row_of_the_sheet_has_four_images_though_each_is_seen_four_times(tmp_path, folders, monkeypatch):
+    """They were four views of one image, mixed with each other."""
+    rows = []
+    monkeypatch.setattr(sheet, "_row", lambda images, targets, *_: rows.append((images, targets)) or [])
+    monkeypatch.setattr(sheet, "contact_sheet", lambda *_, **__: np.zeros((8, 8, 3), np.uint8))
+    config = replace(TINY, repeats=4, mixup=1.0)
+    sheet.sheet_finding(config, open_data(str(folders)), build_classifier(config, 2), tmp_path / "check.png")
+    assert [len(images) for images, _ in rows] == [4] * 4
+    assert any((targets > 0).all(1).any() for _, targets in rows), "no image is mixed with one of another class"
 
 
 def test_broken_images_that_are_allowed(tmp_path, folders):

@@ -39,7 +39,8 @@ def count_findings(data: Data) -> Iterator[Finding]:
     counts = np.bincount(data.train.labels, minlength=len(data.classes))
     said = [f"{which} class {data.classes[k]} ({counts[k]:,})" for which, k in
             (("smallest", int(counts.argmin())), ("largest", int(counts.argmax())))]  # fmt: skip
-    yield Finding("ok", ", ".join(said))
+    even = f"{counts[0]:,} of each class" if counts.min() == counts.max() else ", ".join(said)
+    yield Finding("ok", even)
     few = [f"{data.classes[k]} ({counts[k]})" for k in np.flatnonzero(counts < FEW)]
     if few:
         text = f"{len(few)} classes have fewer than {FEW} training images: {some(few)}; add some, or leave them out"

@@ -29,12 +29,13 @@ CPU = torch.device("cpu")
 
 def sheet_finding(config: TrainConfig, data: Data, network: Network, path: Path) -> Finding:
     """Draws batches of four times of the run, a row each: cropped, augmented and mixed, with names and shares."""
-    small = dataclasses.replace(config, batch_size=COLUMNS, accumulate=1, workers=0, device="cpu")
+    # With all views of each image: the first images of a batch are others, as in a large one.
+    small = dataclasses.replace(config, batch_size=COLUMNS * config.repeats, accumulate=1, workers=0, device="cpu")
     classifier = Classifier(network, Inputs(small, CPU), small, len(data.classes))
     pictures: list[Picture] = []
     for batch in _batches(data.train, small):
         images, _, targets = classifier.inputs(batch)
-        pictures += _row(images, targets, data.classes, small)
+        pictures += _row(images[:COLUMNS], targets[:COLUMNS], data.classes, small)
     save(path, contact_sheet(pictures, columns=COLUMNS, width=COLUMNS * (SIDE + 16)))
     return Finding("ok", f"{len(pictures)} training images as the network gets them, a row for each quarter: {path}")
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from resnet_backbone.classification.data.batch import Batch, collate
+from resnet_backbone.classification.data.loader import loaded
 from resnet_backbone.classification.data.order import Order, indices_of, share
 from resnet_backbone.classification.data.resident import Resident
 from resnet_backbone.classification.data.splits import Array, Pixels, Split, Streamed, Synthetic
@@ -20,7 +21,6 @@ from resnet_backbone.classification.data.views import Views
 from resnet_backbone.classification.recipe.config import TrainConfig
 from resnet_backbone.classification.recipe.length import length_of, side_at
 from resnet_backbone.engine import group
-from resnet_backbone.engine.interrupt import obey_parent_alone
 from resnet_backbone.images.views import pixels_of
 
 Place = tuple[int, int]
@@ -45,22 +45,8 @@ def training_batches(split: Split, config: TrainConfig, start: int, device: torc
 
 
 def _loaded(split: Split, config: TrainConfig, start: int) -> Iterator[Batch]:
-    order = Order(len(split), config.seed, config.repeats)
-    loader: DataLoader[Any] = DataLoader(
-        _Views(split, config),
-        batch_sampler=_Places(order, config, start),
-        num_workers=config.workers,
-        collate_fn=collate,
-        worker_init_fn=obey_parent_alone,
-        pin_memory=torch.cuda.is_available() and config.device != "cpu",
-        # A generator of its own: the loop's random numbers do not depend on the number of workers.
-        generator=torch.Generator().manual_seed(config.seed),
-    )
-    for iteration, batch in enumerate(loader, start):
-        if isinstance(batch, ValueError):
-            raise batch
-        batch.iteration, batch.name = iteration, split.name
-        yield batch
+    places = _Places(Order(len(split), config.seed, config.repeats), config, start)
+    return loaded(_Views(split, config), split, config, start, batch_sampler=places, collate_fn=collate)
 
 
 def _resident(split: Split, config: TrainConfig, start: int, device: torch.device) -> Iterator[Batch]:
@@ -95,19 +81,14 @@ def evaluation_batches(split: Split, config: TrainConfig) -> Iterator[Batch]:
         return
     own = np.arange(group.rank(), len(split), group.world())
     chunks = np.array_split(own, max(-(-len(own) // max(config.batch_size // group.world(), 1)), 1))
-    loader: DataLoader[Any] = DataLoader(
+    yield from loaded(
         _Views(split, config, testing=True),
+        split,
+        config,
+        workers=0 if isinstance(split, Array) else None,
         batch_sampler=[[(int(index), int(index)) for index in chunk] for chunk in chunks if len(chunk)],
-        num_workers=0 if isinstance(split, Array) else config.workers,
         collate_fn=collate,
-        worker_init_fn=obey_parent_alone,
-        pin_memory=torch.cuda.is_available() and config.device != "cpu",
-        generator=torch.Generator().manual_seed(config.seed),
     )
-    for batch in loader:
-        if isinstance(batch, ValueError):
-            raise batch
-        yield batch
 
 
 class _Places(Sampler[list[Place]]):

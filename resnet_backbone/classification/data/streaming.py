@@ -6,17 +6,16 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from resnet_backbone.classification.data.batch import Batch, collate
+from resnet_backbone.classification.data.loader import loaded
 from resnet_backbone.classification.data.shards import Sample, ShardStream, each_once
 from resnet_backbone.classification.data.splits import Streamed
 from resnet_backbone.classification.data.views import Views
 from resnet_backbone.classification.recipe.config import TrainConfig
 from resnet_backbone.classification.recipe.length import length_of
 from resnet_backbone.engine import group
-from resnet_backbone.engine.interrupt import obey_parent_alone
 
 
 def streamed_batches(split: Streamed, config: TrainConfig, start: int) -> Iterator[Batch]:
@@ -27,7 +26,8 @@ def streamed_batches(split: Streamed, config: TrainConfig, start: int) -> Iterat
     """
     if config.repeats > 1:
         raise ValueError(f"repeats: {config.repeats}, but shards are read once an epoch; train on class folders")
-    yield from _loaded(_Streams(split, config, start), split, config, start)
+    # Each worker makes whole batches.
+    yield from loaded(_Streams(split, config, start), split, config, start, batch_size=None)
 
 
 def streamed_once(split: Streamed, config: TrainConfig) -> Iterator[Batch]:
@@ -36,23 +36,7 @@ def streamed_once(split: Streamed, config: TrainConfig) -> Iterator[Batch]:
     Raises:
         ValueError: a shard or an image that cannot be read.
     """
-    yield from _loaded(_Once(split, config), split, config, 0)
-
-
-def _loaded(data: IterableDataset[Any], split: Streamed, config: TrainConfig, start: int) -> Iterator[Batch]:
-    loader: DataLoader[Any] = DataLoader(
-        data,
-        batch_size=None,  # each worker makes whole batches
-        num_workers=config.workers,
-        worker_init_fn=obey_parent_alone,
-        pin_memory=torch.cuda.is_available() and config.device != "cpu",
-        generator=torch.Generator().manual_seed(config.seed),
-    )
-    for iteration, batch in enumerate(loader, start):
-        if isinstance(batch, ValueError):
-            raise batch
-        batch.iteration, batch.name = iteration, split.name
-        yield batch
+    yield from loaded(_Once(split, config), split, config, batch_size=None)
 
 
 def _worker() -> tuple[int, int]:

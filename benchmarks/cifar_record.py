@@ -27,7 +27,7 @@ PAPER = TrainConfig(
 )  # fmt: skip
 """Sec. 4.2."""
 OWN = {"network", "seed", "iterations", "steps", "precision", "channels_last", "deterministic", "accumulate"}
-WARMUP = {"warmup", "warmup_rate", "warmup_shape", "warmup_until_error"}
+WARMUP = {"warmup", "warmup_share", "warmup_shape", "warmup_until_error"}
 NAMES = {
     "reproduction-cifar": ("CIFAR-10 by the paper's recipe and schedule (Sec. 4.2).", ""),
     "cifar-short": (
@@ -62,10 +62,11 @@ def run_of(folder: RunFolder, commit: str = "unknown") -> tuple[str, dict[str, A
 def schedule_of(config: TrainConfig) -> str:
     """In words."""
     drops = " and ".join(f"{step:,.0f}" for step in config.steps)
+    low = config.rate * config.warmup_share
     if config.warmup_until_error is not None:
-        warm = f", at {config.warmup_rate:g} until the training error is below {config.warmup_until_error:g} %"
+        warm = f", at {low:g} until the training error is below {config.warmup_until_error:g} %"
     else:
-        warm = f", the first {config.warmup:,.0f} at {config.warmup_rate:g}" if config.warmup else ""
+        warm = f", the first {config.warmup:,.0f} at {low:g}" if config.warmup else ""
     return f"{config.iterations:,} iterations of {config.batch_size}, drops at {drops}{warm}"
 
 

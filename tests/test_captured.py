@@ -113,6 +113,7 @@ def test_a_number_that_is_none_is_told_with_its_images(data, tmp_path, monkeypat
         ({"augmentation": "resized_crop"}, "capture: only with augmentation 'padded_crop', not 'resized_crop'"),
         ({"mixup": 0.2}, "capture: not with mixup, which differs from step to step"),
         ({"drop_path": 0.1}, "capture: not with drop_path"),
+        ({"network": "vgg16"}, "capture: not with vgg16, whose dropout differs from step to step"),
         ({"accumulate": 2}, "capture: not with accumulate 2"),
         ({"precision": "fp16"}, "capture: not with precision 'fp16' \\(use bf16\\)"),
     ],

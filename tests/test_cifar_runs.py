@@ -84,7 +84,7 @@ def test_an_unfinished_run_is_refused(recorder, tmp_path):
 
 
 def test_the_warm_up_of_110_layers_belongs_to_the_paper(recorder, tmp_path):
-    warm = {"warmup_rate": 0.01, "warmup_until_error": 80.0}
+    warm = {"warmup_share": 0.1, "warmup_until_error": 80.0}
     made = folder(recorder, tmp_path / "run", "cifar_resnet110", error=6.5, **warm)
     (run,) = recorder.record([made], tmp_path / "results.json")
     assert run["schedule"].endswith("48,000, at 0.01 until the training error is below 80 %")

@@ -27,7 +27,7 @@ EVERYTHING = replace(
 CIFAR = replace(
     SMALL, network="cifar_resnet8", stem_out_channels=4, res2_out_channels=4, epochs=None, iterations=112,
     batch_size=4, augmentation="padded_crop", mean_image=True, mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0),
-    test_resize=32, warmup_until_error=60.0, warmup_rate=0.004, schedule="steps", steps=(108.0,), test_every=50.0,
+    test_resize=32, warmup_until_error=60.0, warmup_share=0.256, schedule="steps", steps=(108.0,), test_every=50.0,
     save_every=7.0, exact_norm_images=0,
 )  # fmt: skip
 PLATEAU = replace(

@@ -18,8 +18,8 @@ PIXELS = {"mean": (0.0,) * 3, "std": (255.0,) * 3}
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
-        ({"warmup_rate": 0.01}, "warmup_rate 0.01: there is no warm-up; give warmup, or warmup_rate 0"),
-        ({"warmup": 1.0, "warmup_shape": "constant"}, "warmup_shape 'constant' needs a warmup_rate"),
+        ({"warmup_share": 0.01}, "warmup_share 0.01: there is no warm-up; give warmup, or warmup_share 0"),
+        ({"warmup": 1.0, "warmup_shape": "constant"}, "warmup_shape 'constant' needs a warmup_share"),
         ({"schedule": "plateau", "test_every": 0.0}, "schedule 'plateau' looks at every test, but test_every is 0"),
         ({"momentum": 0.0}, "nesterov: true needs a momentum above 0; give one, or nesterov false"),
         ({"mean_image": True}, r"mean_image: takes the place of mean: give mean \[0, 0, 0\] and std \[255, 255, 255\]"),

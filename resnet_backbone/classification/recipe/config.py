@@ -35,8 +35,8 @@ class TrainConfig:
         schedule: "cosine" to zero; "steps": divided by ten at each of `steps`; "plateau": divided by ten when the
             error of the held-out images (else of the validation images) has not fallen for `patience` tests, and ended
             at the third time; "constant".
-        warmup: length of a warm-up from `warmup_rate`, which rises in a line, or stays (`warmup_shape`).
-        warmup_until_error: instead, a warm-up at `warmup_rate` until the training error is below so many percent.
+        warmup: length of a warm-up from `warmup_share` of the rate, which rises in a line, or stays (`warmup_shape`).
+        warmup_until_error: instead, a warm-up at that share until the training error is below so many percent.
         momentum, nesterov, weight_decay: of SGD; `decay_norms` says whether norms and biases decay too.
         clip: largest norm of the gradient; 0 for any.
         ema: decay of an average of the weights, which is then tested and written; 0 for none.
@@ -99,7 +99,7 @@ class TrainConfig:
     steps: tuple[float, ...] = ()
     patience: int = 5
     warmup: float = 0.0
-    warmup_rate: float = 0.0
+    warmup_share: float = 0.0
     warmup_shape: Literal["line", "constant"] = "line"
     warmup_until_error: float | None = None
     momentum: float = 0.9
@@ -157,7 +157,7 @@ class TrainConfig:
         for key in _NOT_NEGATIVE:
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} is {getattr(self, key)}, but it must not be negative")
-        for key in ("label_smoothing", "momentum", "ema"):
+        for key in ("label_smoothing", "momentum", "ema", "warmup_share"):
             if not 0 <= getattr(self, key) < 1:
                 raise ValueError(f"{key} is {getattr(self, key)}, but it must be from 0 up to, not including, 1")
         if not 0 <= self.erasing <= 1:
@@ -176,12 +176,12 @@ class TrainConfig:
             raise ValueError(f"schedule 'steps' needs the key steps: the {self.unit} at which the rate drops")
         if self.warmup >= self.length:
             raise ValueError(f"warmup {self.warmup:g} must be below {self.unit} {self.length:g}")
-        if self.warmup_until_error is not None and (self.warmup or not self.warmup_rate):
-            raise ValueError("warmup_until_error: needs a warmup_rate and takes the place of warmup")
-        if self.warmup_rate and not self.warmup and self.warmup_until_error is None:
-            raise ValueError(f"warmup_rate {self.warmup_rate:g}: there is no warm-up; give warmup, or warmup_rate 0")
-        if self.warmup and self.warmup_shape == "constant" and not self.warmup_rate:
-            raise ValueError("warmup_shape 'constant' needs a warmup_rate: at rate 0 nothing is learnt")
+        if self.warmup_until_error is not None and (self.warmup or not self.warmup_share):
+            raise ValueError("warmup_until_error: needs a warmup_share and takes the place of warmup")
+        if self.warmup_share and not self.warmup and self.warmup_until_error is None:
+            raise ValueError(f"warmup_share {self.warmup_share:g}: there is no warm-up; give warmup, or warmup_share 0")
+        if self.warmup and self.warmup_shape == "constant" and not self.warmup_share:
+            raise ValueError("warmup_shape 'constant' needs a warmup_share: at rate 0 nothing is learnt")
         if self.schedule == "plateau" and not self.test_every:
             raise ValueError("schedule 'plateau' looks at every test, but test_every is 0: say how often")
         if self.nesterov and not self.momentum:
@@ -219,6 +219,8 @@ class TrainConfig:
         for key in ("mixup", "cutmix", "drop_path", "checkpoint_stages"):
             if getattr(self, key):
                 raise ValueError(f"capture: not with {key}, which differs from step to step; leave one of them out")
+        if self.network.startswith("vgg"):
+            raise ValueError(f"capture: not with {self.network}, whose dropout differs from step to step; leave it out")
         if self.accumulate > 1 or self.precision == "fp16":
             given = f"accumulate {self.accumulate}" if self.accumulate > 1 else "precision 'fp16' (use bf16)"
             raise ValueError(f"capture: not with {given}; leave one of them out")
@@ -240,6 +242,6 @@ class TrainConfig:
 
 
 _NOT_NEGATIVE = (
-    "workers", "warmup", "warmup_rate", "weight_decay", "exact_norm_images", "colour_shift", "seed", "clip", "mixup",
+    "workers", "warmup", "weight_decay", "exact_norm_images", "colour_shift", "seed", "clip", "mixup",
     "cutmix", "holdout", "test_every", "save_every", "keep", "broken_images",
 )  # fmt: skip

@@ -43,6 +43,7 @@ def length_of(config: TrainConfig, images: int) -> Length:
     if config.warmup and not 0 < warmup < total:
         raise ValueError(f"warmup {config.warmup:g} epochs are {warmup} of {total} iterations; give others")
     constant = config.warmup_shape == "constant" or config.warmup_until_error is not None
+    warms_up = bool(config.warmup or config.warmup_until_error)
     schedule = Schedule(
         rate=config.rate,
         iterations=total,
@@ -50,8 +51,8 @@ def length_of(config: TrainConfig, images: int) -> Length:
         milestones=tuple(iterations(step) for step in config.steps),
         patience=config.patience,
         warmup_iterations=warmup,
-        warmup_start=0.0 if constant else config.warmup_rate / config.rate,
-        warmup_rate=config.warmup_rate if constant and (config.warmup or config.warmup_until_error) else None,
+        warmup_start=0.0 if constant else config.warmup_share,
+        warmup_rate=config.rate * config.warmup_share if constant and warms_up else None,
         warmup_until_error=config.warmup_until_error,
     )
     test, save = (max(iterations(every), 1) if every else 0 for every in (config.test_every, config.save_every))

@@ -33,7 +33,7 @@ SETTLED: dict[str, Any] = {
     "rate_per_256": 1e-3,
     "schedule": "constant",
     "warmup": 0.0,
-    "warmup_rate": 0.0,
+    "warmup_share": 0.0,
     "warmup_until_error": None,
 }
 """Keys of a recipe that such a run does not obey."""

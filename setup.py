@@ -51,6 +51,7 @@ setup(
             "mypy>=1.15",
             "types-PyYAML>=6.0.12",
             "timm>=1.0.15",
+            "webdataset>=1.0",  # reads our shards, as an oracle
             "onnx>=1.18",
             "onnxruntime>=1.22",
             "onnxscript>=0.7",

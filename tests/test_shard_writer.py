@@ -64,7 +64,7 @@ def test_archives_to_shards(archives):
 
 
 def test_webdataset_reads_them(archives):
-    wds = pytest.importorskip("webdataset", reason="webdataset is not installed")
+    wds = pytest.importorskip("webdataset", reason="pip install webdataset, one of the development packages")
     prepare(options(archives))
     shards = [str(path) for path in sorted((archives / "out" / "train").glob("*.tar"))]
     read = {each["__key__"]: (each["jpg"], int(each["cls"])) for each in wds.WebDataset(shards, shardshuffle=False)}

@@ -230,3 +230,15 @@ def test_the_tool_ends_with_one_sentence(folders, tmp_path, monkeypatch, capsys,
 def test_the_tool_helps_in_a_process_of_its_own():
     done = subprocess.run([sys.executable, str(TOOL), "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "examples:" in done.stdout
+
+
+def test_small_images_that_a_recipe_enlarges_are_said(tmp_path, capsys):
+    images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
+    splits = {f"x_{name}": images[:count] for name, count in (("train", 32), ("test", 8))}
+    labels = {f"y_{name}": np.arange(count) % 10 for name, count in (("train", 32), ("test", 8))}
+    np.savez(tmp_path / "small.npz", **splits, **labels)
+    config = replace(SMALL, size=48, test_size=48, test_resize=48, epochs=0.25)
+    pretrain(config, tmp_path / "small.npz", tmp_path / "large")
+    assert "images of 32 x 32 pixels are enlarged to size 48; recipes for small ones" in capsys.readouterr().out
+    pretrain(replace(config, size=32), tmp_path / "small.npz", tmp_path / "same")
+    assert "enlarged" not in capsys.readouterr().out

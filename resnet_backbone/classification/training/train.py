@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 from torch import nn
 
 from resnet_backbone.classification.data.batches import evaluation_batches
 from resnet_backbone.classification.data.resident import mean_image
-from resnet_backbone.classification.data.splits import Data, Split, open_data
+from resnet_backbone.classification.data.splits import Data, Split, Streamed, Synthetic, open_data
 from resnet_backbone.classification.recipe.config import TrainConfig
 from resnet_backbone.classification.recipe.length import check_batch
 from resnet_backbone.classification.testing.evaluate import Accuracy, evaluate
@@ -168,6 +169,12 @@ def describe(config: TrainConfig, data: Data, loop: Loop, output: Path) -> None:
         config.precision, config.rate, config.rate_per_256, config.schedule, config.seed,
     )  # fmt: skip
 
+    first = None if isinstance(data.train, (Streamed, Synthetic)) else data.train.read(0)
+    if isinstance(first, np.ndarray) and min(first.shape[:2]) < config.size:  # all are of this size
+        logger.warning(
+            "images of %d x %d pixels are enlarged to size %d; recipes for small ones are in configs/cifar",
+            *first.shape[:2], config.size,
+        )  # fmt: skip
     behind = [step for step in config.steps if step >= config.length]
     if behind:
         logger.warning(

@@ -127,7 +127,7 @@ class Points:
 
 def scatter(points: Sequence[Points], caption: str, y_label: str) -> Figure:
     """Parameters against error."""
-    figure, (axes,) = _canvas(1, 1, 0.6 * SIZE, 2.6, caption, labels=0.15)
+    figure, (axes,) = _canvas(1, 1, 0.6 * SIZE, 2.6, caption, labels=0.15, titled=True)
     for one in points:
         x, y, deviation = one.rows.T
         axes.errorbar(
@@ -148,7 +148,8 @@ def scatter(points: Sequence[Points], caption: str, y_label: str) -> Figure:
     axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="x", which="minor", length=0)
-    axes.legend(loc="lower left")
+    # Above the axes, where no point can be.
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.02), ncols=3, borderaxespad=0.0)
     return figure
 
 
@@ -226,7 +227,7 @@ def _explain(axes: Axes, bold: str) -> None:
         Line2D([], [], color=GREY, linewidth=_BOLD, label=bold),
         Line2D([], [], color=GREY, linewidth=0.7, linestyle=_DASHES, label="training"),
     ]
-    axes.legend(handles=handles, loc="upper right", handlelength=2.4)
+    axes.legend(handles=handles, loc="best", handlelength=2.4)
 
 
 def _draw_line(axes: Axes, line: Line) -> None:

@@ -6,6 +6,9 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from resnet_backbone.weights.record import NAMINGS
 
 EXAMPLES = """examples:
   resnet-backbone weights show torchvision://ResNet50_Weights.IMAGENET1K_V2
@@ -17,6 +20,7 @@ EXAMPLES = """examples:
   resnet-backbone install-detectron2
   resnet-backbone build-decoder
 """
+SOURCE = "torchvision://, timm://, detectron2://, http(s):// or a file"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,43 +32,83 @@ def parser() -> argparse.ArgumentParser:
     rooms = top.add_subparsers(dest="room", required=True)
     weights = rooms.add_parser("weights", help="show, verify, convert, deepen weights; recompute their norms")
     actions = weights.add_subparsers(dest="action", required=True)
-    source_help = "torchvision://, timm://, detectron2://, http(s):// or a file"
 
-    show = actions.add_parser("show", help="record, parameters and multiply-adds")
-    show.add_argument("source", help=source_help)
+    show = _command(actions, "show", "record, parameters and multiply-adds", (
+        "Prints what a file of weights expects (channel order, mean, deviation, stride, eps), how it says so, and what "
+        "the network costs."
+    ))  # fmt: skip
+    show.add_argument("source", help=SOURCE)
 
-    verify = actions.add_parser("verify", help="find out by images what a file expects, and write its record")
-    verify.add_argument("source", help=source_help)
-    verify.add_argument("--images", required=True, help="folder with labels.txt, or one folder a class")
-    verify.add_argument("--limit", type=int, help="use only so many images, drawn with a fixed seed")
+    verify = _command(actions, "verify", "find out by images what a file expects, and write its record", (
+        "Tries every way to feed a classifier on labelled images, says which is right and how sure that is, and writes "
+        "it beside the file as NAME.json, which every tool then reads."
+    ))  # fmt: skip
+    verify.add_argument("source", help=SOURCE)
+    verify.add_argument("--images", required=True, metavar="DIR", help="with labels.txt, or one folder a class")
+    verify.add_argument("--limit", type=int, metavar="N", help="use only N images, drawn with a fixed seed")
     verify.add_argument("--all", action="store_true", help="take every hypothesis through all images")
     verify.add_argument("--no-sidecar", action="store_true", help="only print; write no record beside the file")
 
-    convert = actions.add_parser("convert", help="rename into another naming, bit for bit")
-    convert.add_argument("source", help=source_help)
+    convert = _command(actions, "convert", "rename into another naming, bit for bit", (
+        "Writes the tensors under the names of another library, with their record where the format has room for it."
+    ))  # fmt: skip
+    convert.add_argument("source", help=SOURCE)
     convert.add_argument("output", type=Path, help=".safetensors or .pth")
-    convert.add_argument("--to", default="resnet_backbone", help="naming of the output (default: ours)")
+    convert.add_argument(
+        "--to", default="resnet_backbone", metavar="NAMING", help=f"{', '.join(NAMINGS)}; default ours"
+    )
 
-    deepen = actions.add_parser("deepen", help="grow into a deeper network that computes the same")
-    deepen.add_argument("source", help=source_help)
+    deepen = _command(actions, "deepen", "grow into a deeper network that computes the same", (
+        "Writes weights of a deeper network whose new blocks add nothing yet: every answer stays, and a fine-tuning "
+        "starts from there."
+    ))  # fmt: skip
+    deepen.add_argument("source", help=SOURCE)
     deepen.add_argument("output", type=Path, help=".safetensors or .pth")
-    deepen.add_argument("--to", required=True, help="the deeper network, as resnet101")
-    deepen.add_argument("--seed", type=int, default=0)
+    deepen.add_argument("--to", required=True, metavar="NETWORK", help="the deeper network, as resnet101")
+    deepen.add_argument("--seed", type=int, default=0, help="of what the new blocks start from (default: 0)")
 
-    norms = actions.add_parser("recompute-norms", help="a classifier's batch norms over a training set, for a detector")
-    norms.add_argument("source", help=source_help)
+    norms = _command(actions, "recompute-norms", "a classifier's batch norms over a training set", (
+        "Sets mean and variance of every batch norm to those over a folder's images, for a detector that freezes them "
+        "(Appendix A). Norms that are affine only get statistics too, and keep what they answer."
+    ))  # fmt: skip
+    norms.add_argument("source", help=SOURCE)
     norms.add_argument("output", type=Path, help=".safetensors or .pth")
-    norms.add_argument("--images", required=True, help="folder of training images, or with train/ in it")
+    norms.add_argument("--images", required=True, metavar="DIR", help="of training images, or with train/ in it")
     norms.add_argument("--count", type=int, metavar="N", help="only N images, drawn with a fixed seed (default: all)")
     norms.add_argument("--batch", type=int, default=128, metavar="N", help="images at a time (default: 128)")
     norms.add_argument("--workers", type=int, default=4, metavar="N", help="processes that read images (default: 4)")
     norms.add_argument("--device", default="", help="cpu, cuda, cuda:1 ... (default: a GPU if there is one)")
 
-    rooms.add_parser("doctor", help="is this machine ready to train, and what to do where it is not")
-    install = rooms.add_parser("install-detectron2", help="install Detectron2 where it is missing")
-    install.add_argument("--wheelhouse", type=Path, help="install from this folder alone")
-    rooms.add_parser("build-decoder", help="compile the decoder of parts of JPEGs: training images in less time")
+    _command(rooms, "doctor", "is this machine ready to train, and what to do where it is not", (
+        "Looks at Python, torch, torchvision, Detectron2, the compiled decoder, the GPU, disk and shared memory."
+    ))  # fmt: skip
+    install = _command(rooms, "install-detectron2", "install Detectron2 where it is missing", (
+        "Leaves one that is there alone. Tries the official source at a pinned commit where git reaches it and a "
+        "compiler is there, else the Python files of v0.6 from the package registry, mended for today's libraries."
+    ))  # fmt: skip
+    install.add_argument("--wheelhouse", type=Path, metavar="DIR", help="install from this folder alone")
+    _command(rooms, "build-decoder", "compile the decoder of parts of JPEGs: training images in less time", (
+        "Needs a C compiler and libjpeg-turbo's headers; checks the result on generated images and puts it where "
+        "training looks for it. Without it OpenCV decodes whole images."
+    ))  # fmt: skip
     return top
+
+
+def _command(group: Any, name: str, summary: str, description: str) -> argparse.ArgumentParser:
+    """A command with those of the examples that are its own."""
+    own = [line for line in EXAMPLES.splitlines() if f" {name}" in line]
+    made: argparse.ArgumentParser = group.add_parser(
+        name, help=summary, description=description, epilog="\n".join(["example:", *own]),
+        formatter_class=_Formatter,
+    )  # fmt: skip
+    return made
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Wraps the description; examples stay as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("example") else super()._fill_text(text, width, indent)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -242,3 +242,11 @@ def test_small_images_that_a_recipe_enlarges_are_said(tmp_path, capsys):
     assert "images of 32 x 32 pixels are enlarged to size 48; recipes for small ones" in capsys.readouterr().out
     pretrain(replace(config, size=32), tmp_path / "small.npz", tmp_path / "same")
     assert "enlarged" not in capsys.readouterr().out
+
+
+def test_steps_behind_the_end_are_said_where_there_are_steps(folders, tmp_path, capsys):
+    config = replace(SMALL, epochs=0.25, schedule="steps", steps=(0.1, 0.5))
+    pretrain(config, folders, tmp_path / "steps")
+    assert "steps [0.5] lie behind the end, 0.25 epochs: the rate does not drop there" in capsys.readouterr().out
+    pretrain(replace(config, schedule="cosine"), folders, tmp_path / "cosine")
+    assert "behind the end" not in capsys.readouterr().out

@@ -94,6 +94,25 @@ def test_a_detector_is_frozen_with_exactly_these(images, weights, tmp_path):
     assert cfg.INPUT.FORMAT == "BGR" and cfg.MODEL.PIXEL_STD == [1.0, 2.0, 4.0]
 
 
+@torch.no_grad()
+def test_affine_only_norms_get_statistics_and_answer_as_before(images, weights, tmp_path):
+    state = {key: value for key, value in read_weights(weights).state.items() if "running_" not in key}
+    affine, output = tmp_path / "affine.pth", tmp_path / "detector.safetensors"
+    write_weights(affine, state, replace(RECORD, notes=("batch norms are affine only: mean 0, variance 1",)))
+    words = ["weights", "recompute-norms", str(affine), str(output), "--images", str(images), "--workers", "0"]
+    assert main([*words, "--device", "cpu", "--batch", "4"]) == 0
+    record = read_weights(output).record
+    assert record.top1 == 71 and record.notes == (
+        "batch norms: mean and variance over 10 images of imagenet, central crop",
+    )
+    nets = [rb.build("resnet18", num_classes=3, **NARROW, weights=path).double() for path in (affine, output)]
+    x = whole_set(images)
+    expected = nets[0].eval()(x)
+    torch.testing.assert_close(nets[1].eval()(x), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(nets[1].train()(x), expected, rtol=1e-4, atol=1e-5)  # a training finds it as it is
+    assert not torch.allclose(nets[0].train()(x), expected, rtol=0.1)
+
+
 def test_what_cannot_be_computed_is_one_sentence(images, weights, tmp_path, capsys):
     def said(source=weights, output="out.pth", folder=images, *more: str) -> str:
         words = ["weights", "recompute-norms", str(source), str(tmp_path / output), "--images", str(folder)]
@@ -106,9 +125,6 @@ def test_what_cannot_be_computed_is_one_sentence(images, weights, tmp_path, caps
     assert "0 images there; give a folder of training images" in said(folder=tmp_path / "none")
     assert "--count 1: at least 2, 0 and 2" in said(weights, "out.pth", images, "--count", "1")
     state = read_weights(weights).state
-    affine = {key: value for key, value in state.items() if "running_" not in key}
-    write_weights(tmp_path / "affine.pth", affine, replace(RECORD, notes=()))
-    assert "batch norms are affine only, with their statistics in scale and shift" in said(tmp_path / "affine.pth")
     backbone = {key: value for key, value in state.items() if not key.startswith("linear")}
     write_weights(tmp_path / "backbone.pth", backbone, replace(RECORD, num_classes=None))
     assert "no classifier (only a backbone)" in said(tmp_path / "backbone.pth")

@@ -119,7 +119,11 @@ def adapted(
         for n in filled:
             state[f"{n}.running_mean"] = torch.zeros_like(target[f"{n}.running_mean"])
             state[f"{n}.running_var"] = torch.ones_like(target[f"{n}.running_var"])
-        allowed.append(f"{len(filled)} batch norms are affine only in the file: mean 0 and variance 1, by design")
+        learning = network.config.norm in ("BN", "SyncBN")
+        undone = ", for norms that stay frozen: a training of these undoes them, use FrozenBN" if learning else ""
+        allowed.append(
+            f"{len(filled)} batch norms are affine only in the file: mean 0 and variance 1, by design{undone}"
+        )
     for key in target:
         if key.endswith("num_batches_tracked"):
             state.setdefault(key, target[key])

@@ -34,6 +34,7 @@ from resnet_backbone.weights.sources import (
 )
 from resnet_backbone.weights.torchvision_detectors import BODY, ZERO_EPS, split_body
 
+AFFINE_ONLY = "batch norms are affine only: mean 0, variance 1"
 GUESSED = "no record in the file: the input is guessed; `resnet-backbone weights verify` finds it out"
 
 
@@ -133,7 +134,7 @@ def _assumed(file: WeightsFile, naming: str, state: Mapping[str, torch.Tensor], 
     # FAIR's ResNeXt are the Caffe2 networks that were trained with a deviation, and with the stride in the 3x3.
     fair = caffe and (facts.variant or "").startswith("resnext")
     zero_eps = file.sha256.startswith(ZERO_EPS)
-    notes = ["batch norms are affine only: mean 0, variance 1"] if facts.affine_only else []
+    notes = [AFFINE_ONLY] if facts.affine_only else []
     notes += ["torchvision's COCO_V1 detectors have eps 0 in batch norm"] if zero_eps else []
     if naming == "resnet_backbone":
         notes.append(GUESSED)

@@ -23,6 +23,7 @@ from resnet_backbone.classification.preflight.steps import evaluation_finding, l
 from resnet_backbone.classification.recipe.config import TrainConfig
 from resnet_backbone.classification.recipe.length import check_batch, length_of
 from resnet_backbone.classification.training.classifier import build_classifier
+from resnet_backbone.classification.training.output import begins
 from resnet_backbone.classification.training.room import room_findings
 from resnet_backbone.classification.training.train import make_network
 from resnet_backbone.engine.device import find_device
@@ -121,7 +122,8 @@ def _settings(
     network = None
     with errors_into(report):
         count = len(data.classes) if data is not None else CLASSES
-        network = build_classifier(config, count) if data is None else make_network(config, data, device)
+        load = begins(place.output, place.resume)
+        network = build_classifier(config, count) if data is None else make_network(config, data, device, load=load)
         parameters = sum(p.numel() for p in network.parameters())
         text = f"{config.network}, {parameters:,} parameters, {count} classes, {config.precision} on {device}"
         report.add(Finding("ok", text))

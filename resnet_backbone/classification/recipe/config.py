@@ -26,6 +26,8 @@ class TrainConfig:
         norm_eps: epsilon of the batch norms.
         zero_init_last_norm: residual branches start as zero.
         drop_path: stochastic depth rate of the last block.
+        weights: start from these (a file, torchvision://, timm:// ...; what MODEL.WEIGHTS takes), not from drawn ones.
+        fresh_head: the last layer is drawn nevertheless, as for other classes than those of `weights`.
         mean_image: subtract the mean of every pixel over the training images (the paper on CIFAR), which the weights
             keep as a buffer; only for images of one size.
         epochs, iterations: length of the run; one of them.
@@ -89,6 +91,8 @@ class TrainConfig:
     norm_eps: float = 1e-5
     zero_init_last_norm: bool = False
     drop_path: float = 0.0
+    weights: str = ""
+    fresh_head: bool = False
     mean_image: bool = False
     epochs: float | None = None
     iterations: int | None = None
@@ -162,6 +166,10 @@ class TrainConfig:
                 raise ValueError(f"{key} is {getattr(self, key)}, but it must be from 0 up to, not including, 1")
         if not 0 <= self.erasing <= 1:
             raise ValueError(f"erasing is {self.erasing}, but it is a probability, 0 to 1")
+        if self.fresh_head and not self.weights:
+            raise ValueError(
+                "fresh_head: true, but there are no weights to start from: every layer is drawn; leave it out"
+            )
         self._check_length()
         self._check_views()
         self._check_capture()

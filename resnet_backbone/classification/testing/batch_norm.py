@@ -68,10 +68,49 @@ def recompute_statistics(network: nn.Module, batches: Iterable[torch.Tensor]) ->
     Returns:
         how many images there were; 0, and nothing is changed, where there is no batch norm or no batch.
     """
+    found, images = _moments(network, batches, by_batch=True)
+    for norm, moments in found.items():
+        norm.running_mean.copy_(moments.mean)
+        norm.running_var.copy_(moments.variance)
+    return images
+
+
+@torch.no_grad()
+def give_statistics(network: nn.Module, batches: Iterable[torch.Tensor]) -> int:
+    """Sets mean and variance as `recompute_statistics` does, and scale and shift so that the network computes the same.
+
+    For norms that are affine only, as those of weights that were frozen once: with mean 0 and variance 1 they answer
+    right, but a training, whose batches have other statistics, would undo them at its first step. Their inputs are
+    looked at as they are, through norms with the old statistics.
+
+    Args:
+        batches: as of `recompute_statistics`.
+
+    Returns:
+        how many images there were.
+    """
+    found, images = _moments(network, batches, by_batch=False)
+    for norm, moments in found.items():
+        before = (norm.running_var.double() + norm.eps).rsqrt()
+        after = (moments.variance + norm.eps).sqrt()
+        shift = (moments.mean - norm.running_mean.double()) * before
+        norm.bias += (norm.weight.double() * shift).to(norm.bias.dtype)
+        norm.weight *= (before * after).to(norm.weight.dtype)
+        norm.running_mean.copy_(moments.mean)
+        norm.running_var.copy_(moments.variance)
+    return images
+
+
+def _moments(network: nn.Module, batches: Iterable[torch.Tensor], *, by_batch: bool) -> tuple[dict[Any, Moments], int]:
+    """Of the inputs of all norms that saw any, over the images of all processes; and how many images there were.
+
+    Args:
+        by_batch: batches are normalised by their own statistics, as in training.
+    """
     norms = [module for module in network.modules() if isinstance(module, NORMS)]
     if not norms:
-        return 0
-    found: dict[nn.Module, Moments] = {norm: _nothing(norm) for norm in norms}
+        return {}, 0
+    found: dict[Any, Moments] = {norm: _nothing(norm) for norm in norms}
 
     def look(norm: nn.Module, inputs: tuple[Any, ...]) -> None:
         found[norm] += Moments.of(inputs[0])
@@ -80,19 +119,15 @@ def recompute_statistics(network: nn.Module, batches: Iterable[torch.Tensor]) ->
     network.eval()
     with contextlib.ExitStack() as hooks:
         for norm in norms:
-            norm.train()
+            norm.train(by_batch)
             hooks.enter_context(norm.register_forward_pre_hook(look))
         for batch in batches:
             network.forward(batch)  # not by calling it: with hooks it would be compiled anew
             images += len(batch)
     network.train(training)
     whole = _of_all_processes(list(found.values()))
-    for norm, moments in zip(norms, whole, strict=True):
-        if moments.count:
-            assert norm.running_mean is not None and norm.running_var is not None
-            norm.running_mean.copy_(moments.mean)
-            norm.running_var.copy_(moments.variance)
-    return sum(group.gather_all(images))
+    seen = {norm: moments for norm, moments in zip(norms, whole, strict=True) if moments.count}
+    return seen, sum(group.gather_all(images))
 
 
 def _nothing(norm: nn.Module) -> Moments:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from resnet_backbone.classification.testing.batch_norm import NORMS, recompute_statistics
+from resnet_backbone.classification.testing.batch_norm import NORMS, give_statistics, recompute_statistics
 from resnet_backbone.classification.testing.protocols import protocol
 from resnet_backbone.classification.testing.testing import load_network, read_views
 from resnet_backbone.engine.device import find_device
@@ -18,6 +18,7 @@ from resnet_backbone.images.listing import image_names
 from resnet_backbone.images.transforms import normalise
 from resnet_backbone.models.network import Network
 from resnet_backbone.weights.files import check_suffix, write_weights
+from resnet_backbone.weights.load import AFFINE_ONLY
 from resnet_backbone.weights.record import WeightRecord
 
 
@@ -33,6 +34,8 @@ def recompute_norms(
 ) -> WeightRecord:
     """Writes a classifier with mean and variance of every batch norm over a folder's images (Appendix A).
 
+    Norms that are affine only get them too, and another scale and shift, so that the network answers as before.
+
     The images are seen as the record's test sees them: central crop, mean and deviation. They are shuffled, for the
     batches to mix classes as those of a training do.
 
@@ -42,7 +45,7 @@ def recompute_norms(
         batch: images that go through the network, and are normalised, together.
 
     Raises:
-        ValueError: no classifier with batch norms and statistics, too few images, or one that cannot be read.
+        ValueError: no classifier with batch norms, too few images, or one that cannot be read.
         OSError: `output` cannot be written.
     """
     check_suffix(output)
@@ -51,15 +54,17 @@ def recompute_norms(
     files = _files(Path(images))
     order = np.random.default_rng(0).permutation(len(files))[:count]
     network, record = load_network(source)
-    _check(network, source)
+    affine_only = _affine_only(network, source)
     network.to(find_device(device, "--device"))
     progress = Progress(len(order), "batch norms")
     chunks = [chunk.tolist() for chunk in np.array_split(order, max(len(order) // batch, 1))]
     batches = _batches(files, chunks, record, workers, next(network.parameters()).device, progress.step)
-    done = recompute_statistics(network, batches)
+    done = (give_statistics if affine_only else recompute_statistics)(network, batches)
     note = f"batch norms: mean and variance over {done:,} images of {Path(images).resolve().name}, central crop"
-    # What was measured was so with other statistics.
-    record = replace(record, naming="resnet_backbone", top1=None, top5=None, notes=(*record.notes, note))
+    notes = (*(one for one in record.notes if one != AFFINE_ONLY), note)
+    record = replace(record, naming="resnet_backbone", notes=notes)
+    if not affine_only:
+        record = replace(record, top1=None, top5=None)  # what was measured was so with other statistics
     write_weights(output, network.state_dict(), record)
     return record
 
@@ -72,14 +77,12 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _check(network: Network, source: str | Path) -> None:
+def _affine_only(network: Network, source: str | Path) -> bool:
+    """Whether the norms' statistics are in scale and shift."""
     norms = [module for module in network.modules() if isinstance(module, NORMS)]
     if not norms:
         raise ValueError(f"{source}: {network.variant.name} has no batch norms here; use the weights as they are")
-    if not any(norm.get_buffer("running_mean").any() for norm in norms):
-        raise ValueError(
-            f"{source}: its batch norms are affine only, with their statistics in scale and shift; use it as it is"
-        )
+    return not any(norm.get_buffer("running_mean").any() for norm in norms)
 
 
 def _batches(

@@ -83,6 +83,7 @@ def write_final(
         notes: of the record.
     """
     variant = find_variant(config.network)
+    started = (f"started from {config.weights}",) if config.weights else ()
     measured = () if accuracy is None else (f"accuracy measured on {accuracy.images} validation images of {data.name}",)
     record = WeightRecord(
         naming="resnet_backbone",
@@ -100,6 +101,6 @@ def write_final(
         shortcut=config.shortcut or (variant.shortcut if variant.family != "vgg" else None),
         num_classes=len(data.classes),
         mean_image=config.size if config.mean_image else None,
-        notes=(*measured, *notes),
+        notes=(*started, *measured, *notes),
     )
     write_weights(path, model.state_dict(), record)

@@ -19,6 +19,11 @@ def held(output: Path) -> list[str]:
     return [name for name in (LAST, FINAL, BEST) if (output / name).exists()]
 
 
+def begins(output: Path, resume: bool) -> bool:
+    """Whether there is nothing to go on from."""
+    return not (resume and (output / LAST).exists())
+
+
 def refuse_held(output: Path, resume: bool, overwrite: bool) -> None:
     """Refuses a folder that holds a run, unless that is gone on with or given up.
 

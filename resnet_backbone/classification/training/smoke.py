@@ -41,6 +41,7 @@ def shrunk(config: TrainConfig, processes: int = 1) -> TrainConfig:
     values["steps"] = (4.0,) * bool(config.steps)
     values["warmup"] = 2.0 * bool(config.warmup)
     values["exact_norm_images"] = min(config.exact_norm_images, 2 * values["batch_size"])
+    values["fresh_head"] = bool(config.weights)  # generated images have other classes
     values["holdout"] = min(config.holdout, len(CLASSES))
     if config.augmentation != "padded_crop":
         values |= {"size": 64, "test_size": 64, "test_resize": 72, "shorter_sides": (72, 96)}  # time goes with the area

@@ -72,7 +72,7 @@ def measure_speed(config: TrainConfig, output: Path, *, overwrite: bool = False,
     output.mkdir(parents=True, exist_ok=True)
     set_up_logs(output / "log.txt" if group.is_main() else None, quiet=not group.is_main())
     clear(output)
-    loop = _Unsaved(config, data, make_network(config, data, device), output, device)
+    loop = _Unsaved(config, data, make_network(config, data, device, load=False), output, device)
     describe(config, data, loop, output)
     loop.run()
     spent, first = (loop.pace.warm, PERIOD) if loop.pace.warm.steps else (loop.pace.whole, 0)

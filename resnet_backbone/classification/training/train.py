@@ -24,8 +24,9 @@ from resnet_backbone.classification.recipe.length import check_batch
 from resnet_backbone.classification.testing.evaluate import Accuracy, evaluate
 from resnet_backbone.classification.training.classifier import Inputs, build_classifier
 from resnet_backbone.classification.training.final import exact_norms, norm_notes, write_final
+from resnet_backbone.classification.training.initial import load_initial
 from resnet_backbone.classification.training.loop import Loop
-from resnet_backbone.classification.training.output import BEST, FINAL, clear, refuse_held
+from resnet_backbone.classification.training.output import BEST, FINAL, begins, clear, refuse_held
 from resnet_backbone.classification.training.room import room_findings
 from resnet_backbone.engine import group
 from resnet_backbone.engine.atomic import remove_unfinished, write_atomically
@@ -86,7 +87,7 @@ def pretrain(
     opened = choose(found)
     output.mkdir(parents=True, exist_ok=True)
     set_up_logs(output / "log.txt" if group.is_main() else None, quiet=not group.is_main())
-    network = make_network(config, opened, device)
+    network = make_network(config, opened, device, load=begins(output, resume))
     refuse(room_findings(config, network, output, group.machines()))
     loop = Loop(config, opened, network, output, device, lambda model, best: _keep(model, best, config, opened, output))
     if resume:
@@ -131,8 +132,15 @@ def device_of(config: TrainConfig) -> torch.device:
     return device
 
 
-def make_network(config: TrainConfig, data: Data, device: torch.device) -> Network:
-    """A recipe's network for the data's classes, with weights drawn by the seed; sets what cuDNN may choose."""
+def make_network(config: TrainConfig, data: Data, device: torch.device, *, load: bool) -> Network:
+    """A recipe's network for the data's classes, with weights drawn by the seed; sets what cuDNN may choose.
+
+    Args:
+        load: with the recipe's `weights`; what they would be replaced in at once needs none.
+
+    Raises:
+        ValueError: as `build_classifier` and `load_initial`.
+    """
     torch.manual_seed(config.seed)
     torch.backends.cudnn.benchmark = not config.deterministic
     if config.deterministic:
@@ -144,6 +152,8 @@ def make_network(config: TrainConfig, data: Data, device: torch.device) -> Netwo
     network = build_classifier(config, len(data.classes))
     if config.mean_image:
         network.get_buffer("mean_image").copy_(mean_image(data.train))
+    if load and config.weights:
+        load_initial(network, config)
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     network.to(device, memory_format=layout)  # type: ignore[call-overload]
     return network
@@ -175,7 +185,7 @@ def describe(config: TrainConfig, data: Data, loop: Loop, output: Path) -> None:
             "images of %d x %d pixels are enlarged to size %d; recipes for small ones are in configs/cifar",
             *first.shape[:2], config.size,
         )  # fmt: skip
-    behind = [step for step in config.steps if step >= config.length]
+    behind = [step for step in config.steps if step >= config.length and config.schedule == "steps"]
     if behind:
         logger.warning(
             "steps %s lie behind the end, %g %s: the rate does not drop there; give other steps, or schedule cosine",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,9 @@ from made_pretraining import SMALL, write_cifar
 
 from resnet_backbone.classification.data.resident import Resident
 from resnet_backbone.classification.data.splits import open_data
+from resnet_backbone.classification.launch import RunOptions
 from resnet_backbone.classification.recipe.length import length_of
+from resnet_backbone.detection.training.config import read_config
 
 PIXELS = {"mean": (0.0,) * 3, "std": (255.0,) * 3}
 
@@ -43,3 +47,21 @@ def test_a_padded_crop_has_the_images_own_size(tmp_path):
     Resident(train, config, torch.device("cpu"))
     with pytest.raises(ValueError, match="size: 48, but augmentation 'padded_crop' keeps the images' 32: give that"):
         Resident(train, replace(config, size=48, test_size=48, test_resize=48), torch.device("cpu"))
+
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def test_a_detectors_config_is_no_recipe_and_a_recipe_is_no_detectors_config():
+    with pytest.raises(ValueError, match="R50_coco.yaml: a detector's config, which tools/train_net.py takes"):
+        RunOptions(CONFIGS / "faster_rcnn_R50_coco.yaml").read()
+    with pytest.raises(ValueError, match="a classifier's recipe is for tools/pretrain_imagenet.py"):
+        read_config(CONFIGS / "imagenet/R50.yaml", [])
+
+
+@pytest.mark.parametrize("name", ["train_net", "pretrain_imagenet"])
+def test_going_on_and_beginning_anew_are_not_asked_for_together(name, capsys):
+    parser = runpy.run_path(str(CONFIGS.parent / f"tools/{name}.py"))["parser"]()
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_intermixed_args(["--config", "a.yaml", "--resume", "--overwrite"])
+    assert "argument --overwrite: not allowed with argument --resume" in capsys.readouterr().err

@@ -47,6 +47,15 @@ def test_broken_images_may_be_raised_as_its_sentence_says(make, tmp_path, folder
     loop.broken.add([("a", "a: not an image"), ("b", "b: not an image")])
 
 
+def test_another_reader_is_said(make, caplog):
+    """Its views are not the same to the bit."""
+    make().save()
+    make().resume()
+    assert "grey levels" not in caplog.text
+    make(replace(SMALL, reader="plain")).resume()
+    assert "reader plain, before it was fast: from here on the images differ by up to two grey levels" in caplog.text
+
+
 def test_norms_that_see_all_processes_need_the_same_parts(make, tmp_path, folders):
     """Two parts of one process are not one part of each of two, where SyncBN sees both."""
     data = open_data(str(folders))

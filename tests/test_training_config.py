@@ -55,6 +55,7 @@ def test_a_zoo_config_reads_as_yacs_reads_it(name):
     ("text", "pairs", "sentence"),
     [
         ("SOLVER: {BASE_LRR: 1}", [], r"unknown key 'SOLVER.BASE_LRR'; did you mean 'SOLVER.BASE_LR'\?"),
+        ("epochs: 90", [], "unknown key 'epochs'; a classifier's recipe is for tools/pretrain_imagenet.py"),
         ("MAX_ITER: 10", [], r"unknown key 'MAX_ITER'; did you mean 'SOLVER.MAX_ITER'\?"),
         ("SOLVER: 3", [], "SOLVER is a group of keys; set one of them, as SOLVER"),
         ("SOLVER: {MAX_ITER: many}", [], "SOLVER.MAX_ITER is 'many', but it must be a whole number"),

@@ -43,6 +43,7 @@ def test_several_bases_are_read_in_their_order(tmp_path):
     ("base", "sentence"),
     [
         ("batchsize: 3\n", r"base.one.yaml: unknown key 'batchsize'; did you mean 'batch_size'\?"),
+        ("qqq: 3\n", r"unknown key 'qqq'; resnet_backbone/classification/recipe/config.py explains all"),
         ("momentum: high\n", r"base.one.yaml: momentum is 'high', but it must be a number"),
         ("_BASE_: ../own.yaml\n", r"own.yaml: builds on itself by _BASE_; take the _BASE_ out"),
         ("_BASE_: tow.yaml\n", r"base.tow.yaml: no such config file; did you mean .*two.yaml\?"),

@@ -33,8 +33,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--config", "--config-file", required=True, type=Path, metavar="FILE", help="a recipe")
     made.add_argument("--data", metavar="PATH", help="class folders, shards, CIFAR or synthetic; default: the config's")
     made.add_argument("--output", type=Path, metavar="DIR", help="default: runs/<folder of the config>/<its name>")
-    made.add_argument("--resume", action="store_true", help="go on exactly where the run in the folder stopped")
-    made.add_argument("--overwrite", action="store_true", help="begin anew though the folder holds a run")
+    begun = made.add_mutually_exclusive_group()
+    begun.add_argument("--resume", action="store_true", help="go on exactly where the run in the folder stopped")
+    begun.add_argument("--overwrite", action="store_true", help="begin anew though the folder holds a run")
     made.add_argument(
         "--check", action="store_true", help="look at everything in a minute; 1 where it should not start"
     )

@@ -28,9 +28,10 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--config", "--config-file", required=True, type=Path, metavar="FILE", help="a YAML config")
     made.add_argument("--output", type=Path, metavar="DIR", help="default: runs/<name of the config>")
-    made.add_argument("--resume", action="store_true", help="go on exactly where the run in the folder stopped")
+    begun = made.add_mutually_exclusive_group()
+    begun.add_argument("--resume", action="store_true", help="go on exactly where the run in the folder stopped")
     made.add_argument("--new-schedule", action="store_true", help="with --resume: another schedule from there on")
-    made.add_argument("--overwrite", action="store_true", help="begin anew though the folder holds a run")
+    begun.add_argument("--overwrite", action="store_true", help="begin anew though the folder holds a run")
     made.add_argument("--eval-only", action="store_true", help="only test: MODEL.WEIGHTS, else the folder's weights")
     made.add_argument(
         "--check", action="store_true", help="look at everything in a minute; 1 where it should not start"

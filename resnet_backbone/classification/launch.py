@@ -20,7 +20,7 @@ from resnet_backbone.classification.training.train import pretrain
 from resnet_backbone.engine import group, launch
 from resnet_backbone.engine.asked import Asked
 from resnet_backbone.engine.launch import Job
-from resnet_backbone.engine.yaml_config import read_config, with_values
+from resnet_backbone.engine.yaml_config import layers, read_config, with_values
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,10 @@ class RunOptions:
         Raises:
             ValueError: what is wrong with it.
         """
+        if any(key.isupper() for _, content in layers(self.config) for key in content):
+            raise ValueError(
+                f"{self.config}: a detector's config, which tools/train_net.py takes; recipes are in configs/imagenet"
+            )
         config = read_config(TrainConfig, self.config)
         return with_values(shrunk(config, group.world()) if self.smoke else config, self.overrides)
 

@@ -109,7 +109,8 @@ def _checked(kind: type[C], values: dict[str, Any], where: str) -> dict[str, Any
     for key, value in values.items():
         if key not in hints:
             near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(hints)}"
+            where_to_look = f"{kind.__module__.replace('.', '/')}.py explains all"
+            hint = f"did you mean {near[0]!r}?" if near else where_to_look
             raise ValueError(f"{where}: unknown key {key!r}; {hint}")
         try:
             checked[key] = _fit(hints[key], value)

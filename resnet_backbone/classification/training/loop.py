@@ -109,6 +109,12 @@ class Loop(loop.Loop):
             one["fused"] = here
         self._set_rate()
         logger.info("resumed from %s after %d iterations", path, self.iteration)
+        before = state["config"].get("reader", self.config.reader)
+        if before != self.config.reader:
+            logger.warning(
+                "reader %s, before it was %s: from here on the images differ by up to two grey levels from those of a "
+                "run that never stopped", self.config.reader, before,
+            )  # fmt: skip
 
     def _make_step(self, optimizer: torch.optim.Optimizer) -> TrainStep:
         config, device = self.config, self.device

@@ -44,7 +44,6 @@ def classification_loss(
     *,
     kind: Loss = "cross_entropy",
     smoothing: float = 0.0,
-    threshold: float | None = None,
 ) -> torch.Tensor:
     """The mean loss of a batch.
 
@@ -53,7 +52,6 @@ def classification_loss(
         targets: N labels, or N,classes that sum to 1.
         kind: "binary_cross_entropy" asks about each class by itself (Wightman et al. 2021), as timm's does.
         smoothing: share of the target that is spread over all classes.
-        threshold: binary only: smoothed targets above it become 1, others 0 (0.2 in that paper).
     """
     if kind == "cross_entropy":
         return F.cross_entropy(logits, targets, label_smoothing=smoothing)
@@ -62,6 +60,4 @@ def classification_loss(
     # Sums over thousands of small terms: never in half precision.
     precise = torch.promote_types(logits.dtype, torch.float32)
     soft = soft.to(precise) * (1 - smoothing) + smoothing / classes
-    if threshold is not None:
-        soft = (soft > threshold).to(precise)
     return F.binary_cross_entropy_with_logits(logits.to(precise), soft)

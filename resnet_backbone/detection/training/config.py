@@ -102,6 +102,8 @@ def _nearest(key: str, known: Collection[str]) -> str:
     same_name = [name for name in known if name.split(".")[-1] == last]
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.7) or same_name[:1]
     near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+    if not near and key.islower():
+        return "a classifier's recipe is for tools/pretrain_imagenet.py; detectors' keys are upper-case"
     return f"did you mean {near[0]!r}?" if near else "Detectron2's config reference and README.md name the keys"
 
 

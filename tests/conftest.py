@@ -79,6 +79,22 @@ def folders(tmp_path: Path) -> Path:
     return write_stripes(tmp_path / "data")
 
 
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a tiny detector with random weights."""
+    from made_predictions import write_run
+
+    return write_run(tmp_path_factory.mktemp("runs") / "tiny")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Photographs of several kinds, one broken."""
+    from made_predictions import write_photos
+
+    return write_photos(tmp_path / "photos")
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """As torchrun sets it: sums have other last bits on two."""

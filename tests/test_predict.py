@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import runpy
 import signal
-import sys
 from pathlib import Path
 
 import cv2
@@ -15,92 +12,17 @@ import pytest
 import torch
 from detectron2.data.detection_utils import read_image
 from detectron2.engine import DefaultPredictor
-from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
+from made_predictions import contents, film, tool
 from PIL import Image
 from pycocotools.coco import COCO
 
 from resnet_backbone.detection.config import default_config
 from resnet_backbone.detection.prediction import predict as predict_module
-from resnet_backbone.detection.prediction.inputs import Unreadable, Video, find_inputs
-from resnet_backbone.detection.prediction.predict import PredictOptions, predict, split_words, start
+from resnet_backbone.detection.prediction.predict import PredictOptions, start
 from resnet_backbone.detection.prediction.predictor import Predictor, choose_device, classes_of, load, locate
 from resnet_backbone.detection.prediction.results import Classes, Predictions
-from resnet_backbone.detection.training.checkpoint import write_final
 from resnet_backbone.weights.files import read_weights
-
-TOOL = Path(__file__).parents[1] / "tools" / "predict.py"
-
-
-@pytest.fixture(scope="module")
-def run_folder(tmp_path_factory):
-    """A tiny detector with masks and random weights that has run: it finds a lot, all of it nonsense."""
-    cfg = default_config()
-    cfg.MODEL.BACKBONE.NAME = "build_residual_fpn_backbone"
-    cfg.MODEL.BACKBONE.FREEZE_AT = 0
-    cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.NORM = 18, "BN"
-    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = 8
-    cfg.MODEL.RESNETS.OUT_FEATURES = cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
-    cfg.MODEL.FPN.OUT_CHANNELS = 16
-    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[32], [64], [128], [256], [512]]
-    cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
-    cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 30
-    cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.ROI_HEADS.IN_FEATURES = "StandardROIHeads", ["p2", "p3", "p4", "p5"]
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 3
-    cfg.MODEL.ROI_BOX_HEAD.NAME, cfg.MODEL.ROI_BOX_HEAD.NUM_FC = "FastRCNNConvFCHead", 1
-    cfg.MODEL.ROI_BOX_HEAD.FC_DIM, cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 32, 7
-    cfg.MODEL.MASK_ON = True
-    cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"
-    cfg.MODEL.ROI_MASK_HEAD.NUM_CONV, cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 1, 16
-    cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [120.0, 110.0, 100.0], [58.0, 57.0, 56.0]
-    cfg.INPUT.FORMAT, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = "RGB", 96, 128
-    cfg.MODEL.DEVICE = "cpu"
-    cfg.TEST.DETECTIONS_PER_IMAGE, cfg.TEST.PICTURE_THRESH = 10, 0.3
-    cfg.DATA.CLASSES, cfg.DATA.CATEGORY_IDS = ["ape", "bee", "cow"], [3, 5, 90]
-    torch.manual_seed(0)
-    model = build_model(cfg)
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    write_final(folder / "model_final.pth", model, cfg, None, "tiny.yaml")
-    (folder / "config.yaml").write_text(cfg.dump())
-    return folder
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """A colour JPEG that its EXIF data turn, a grey PNG, a palette GIF, and one that breaks off."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    pixels = np.random.default_rng(0).integers(0, 255, (8, 12, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    Image.fromarray(pixels).save(folder / "turned.JPG", quality=95, exif=turned)
-    Image.fromarray(pixels[:, :, 0]).save(folder / "grey.png")
-    Image.fromarray(pixels).convert("P").save(folder / "palette.gif")
-    whole = (folder / "turned.JPG").read_bytes()
-    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
-    (folder / "notes.txt").write_text("no image")
-    return folder
-
-
-def film(path, frames=7, size=(64, 48)):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, size)
-    for number in range(frames):
-        writer.write(np.full((size[1], size[0], 3), 30 * number, np.uint8))
-    writer.release()
-    return path
-
-
-def contents(folder):
-    described = json.loads((folder / "images.json").read_text())
-    return described, json.loads((folder / "coco_instances_results.json").read_text())
-
-
-def tool(monkeypatch, *words):
-    """The exit code."""
-    monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(TOOL), run_name="__main__")
-    return ended.value.code
 
 
 def test_finds_what_detectron2s_predictor_finds(run_folder, photos):
@@ -170,74 +92,6 @@ def test_models_without_objects_are_refused(run_folder):
         cfg.merge_from_list([key, value])
         with pytest.raises(ValueError, match=key):
             Predictor(cfg, predictor.model)
-
-
-def test_videos_and_ids(run_folder, photos, tmp_path):
-    clip = film(tmp_path / "clip.avi")
-    output = tmp_path / "out"
-    options = PredictOptions(run_folder, (str(clip),), output=output, every=3)
-    assert predict(options).unreadable == 0
-    images = contents(output)[0]["images"]
-    assert [i["id"] for i in images] == [i["frame"] for i in images] == [0, 3, 6]
-    drawn = cv2.VideoCapture(str(output / "pictures" / "clip.mp4"))
-    assert drawn.get(cv2.CAP_PROP_FPS) == pytest.approx(10 / 3, abs=0.01)
-    assert sum(drawn.grab() for _ in range(9)) == 3
-    assert not [p for p in (output / "pictures").iterdir() if "part" in p.name]
-    both = PredictOptions(run_folder, (str(photos / "grey.png"), str(clip), str(photos / "turned.JPG")),
-                          output=output, every=3, pictures=False)  # fmt: skip
-    predict(both)
-    described, results = contents(output)
-    assert [i["id"] for i in described["images"]] == [0, 1, 4, 7, 8]
-    assert {r["image_id"] for r in results} <= {0, 1, 4, 7, 8}
-
-
-def test_broken_videos_are_told_of(run_folder, tmp_path, capsys, monkeypatch):
-    (tmp_path / "bad.mp4").write_bytes(b"nothing" * 50)
-    clip = film(tmp_path / "clip.avi")
-    options = PredictOptions(run_folder, (str(tmp_path / "bad.mp4"), str(clip)), output=tmp_path / "out", every=3)
-    assert start(options) == 1
-    said = capsys.readouterr()
-    assert "bad.mp4: does not open as a video" in said.err and "1 of 2 inputs" in said.out
-    assert len(contents(tmp_path / "out")[0]["images"]) == 3
-    video = Video(clip)
-    video._said = 50
-    with video, pytest.raises(Unreadable, match="breaks off after 7 of 50 frames"):
-        list(video.frames())
-
-
-def test_equal_names_do_not_overwrite_each_other(run_folder, photos, tmp_path):
-    other = tmp_path / "more"
-    other.mkdir()
-    for name in ("grey.png", "GREY.bmp"):
-        Image.open(photos / "grey.png").save(other / name)
-    words = (str(photos / "grey.png"), str(other), str(other / "grey.png"))
-    predict(PredictOptions(run_folder, words, output=tmp_path / "out"))
-    described, _ = contents(tmp_path / "out")
-    assert [i["picture"] for i in described["images"]] == [
-        "pictures/grey.jpg", "pictures/more_GREY.jpg", "pictures/grey_2.jpg"
-    ]  # fmt: skip
-    assert len(list((tmp_path / "out" / "pictures").iterdir())) == 3
-
-
-def test_what_is_looked_at(photos, tmp_path, monkeypatch):
-    (photos / "inner").mkdir()
-    (photos / "._grey.png").write_bytes(b"")
-    found, notes = find_inputs([str(photos)])
-    assert [i.path.name for i in found] == ["cut.jpg", "grey.png", "palette.gif", "turned.JPG"]
-    assert "its 1 folders are not searched" in notes[0]
-    assert [i.name for i in find_inputs([f"{photos}/*.png", str(photos / "grey.png")])[0]] == ["grey"]
-    bracketed = photos / "a[1].png"
-    Image.open(photos / "grey.png").save(bracketed)
-    assert [i.path for i in find_inputs([str(bracketed)])[0]] == [bracketed]
-    with pytest.raises(ValueError, match="inner: 0 images and videos: nothing to look at; name images"):
-        find_inputs([str(photos / "inner")])
-    with pytest.raises(ValueError, match="gray.png: no such image, folder or video; did you mean .*grey.png"):
-        find_inputs([str(photos / "gray.png")])
-    monkeypatch.chdir(photos)
-    words = ["grey.png", "MODEL.DEVICE", "cpu", "DSC_1.JPG", "MODLE.DEVICE", "cpu", "inner", "SEED"]
-    paths, pairs = split_words(words)
-    assert paths == ["grey.png", "DSC_1.JPG", "inner"]
-    assert pairs == ["MODEL.DEVICE", "cpu", "MODLE.DEVICE", "cpu", "SEED"]
 
 
 def test_mistakes_end_in_a_sentence(run_folder, photos, tmp_path, capsys, monkeypatch):

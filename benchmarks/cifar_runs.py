@@ -21,6 +21,7 @@ from pathlib import Path
 
 from benchmarks import run_queue
 from benchmarks.cifar_record import record
+from benchmarks.machine import ROOT
 from benchmarks.record import read
 from benchmarks.reproduction import TABLES
 from benchmarks.run_queue import Job
@@ -36,7 +37,7 @@ def job(net: str, seed: int, runs: Path, data: str, options: Sequence[str]) -> J
         ValueError: no recipe of this name.
     """
     config, folder = f"configs/cifar/{net}.yaml", runs / f"{net}-seed{seed}"
-    if not (run_queue.ROOT / config).is_file():
+    if not (ROOT / config).is_file():
         raise ValueError(f"--nets {net}: no recipe {config}")
     words = (
         "python", "tools/pretrain_imagenet.py", "--config", config, "--data", data, "--output", str(folder),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.tables import NOT_RUN, Entries, Table, markdown, sources, title
+from benchmarks.tables import NOT_RUN, Entries, Table, sources
+from resnet_backbone.engine.text import markdown
+from resnet_backbone.models.variants import title
 
 
 def cifar_weights(entries: Entries) -> list[str]:

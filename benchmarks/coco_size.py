@@ -84,10 +84,10 @@ def generate(folder: Path, images: int = IMAGES, objects: int = OBJECTS, seed: i
     shapes = [_shape(rng, crowd=index % 100 == 0) for index in range(min(SHAPES, objects))]
     owners = np.sort(rng.integers(0, images, objects))
     chosen = rng.permutation(objects) % len(shapes)
-    categories = [{"id": i, "name": f"class {i}"} for i in range(1, 91) if i not in GAPS]
-    ids = [c["id"] for c in categories]
+    ids = [i for i in range(1, 91) if i not in GAPS]
+    categories = [{"id": i, "name": f"class {i}"} for i in ids]
     classes = rng.choice(ids, objects)
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"id": i + 1, "file_name": f"{i + 1:012}.jpg", "height": SIZES[i % 2][0], "width": SIZES[i % 2][1]}
         for i in range(images)
     ]

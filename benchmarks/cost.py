@@ -47,7 +47,7 @@ def cost_of(network: str, side: int, *, num_classes: int = 1000, stride_in_1x1: 
     with torch.device("meta"):
         net = build_network(network, num_classes=num_classes, stride_in_1x1=stride_in_1x1).eval()
     convolutions, a = _shapes(net, side)
-    i, o = (sum(one[k].numel() for one in convolutions) for k in (1, 2))
+    i, o = sum(x.numel() for _, x, _ in convolutions), sum(y.numel() for _, _, y in convolutions)
     first, read, written = convolutions[0]
     around = 3 * (i + o) - read.numel()
     elements = {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from benchmarks.record import Run
-from benchmarks.tables import NOT_RUN, Entries, Table, markdown, sources, spread
+from benchmarks.tables import NOT_RUN, Entries, Table, sources, spread
+from resnet_backbone.engine.text import markdown
 
 VOC = {"voc-stock": "stock Detectron2", "voc-ours": "ours"}
 VOC_METRICS = ("voc_ap11", "voc_ap", "voc_detectron2_ap11", "voc_detectron2_ap")
@@ -33,7 +35,7 @@ def voc_classes(entries: Entries) -> list[str]:
         "objects in val",
         *(f"{label}, {p}" for label in VOC.values() for p in ("11 points", "all points")),
     )
-    known = next((found[0]["classes"] for found in runs.values() if found), {})
+    known: dict[str, Any] = next((found[0]["classes"] for found in runs.values() if found), {})
     rows = [
         (name, str(one["objects"]), *(_of_class(runs[who], name, key) for who in VOC for key in ("ap11", "ap")))
         for name, one in sorted(known.items(), key=lambda item: (-item[1]["objects"], item[0]))

@@ -123,7 +123,7 @@ class Bench:
         # One image keeps a core in its cache's company; a GPU wants some to be busy.
         self.inputs = photographs(cfg, 1 if device == "cpu" else 4)
         state = detector(cfg, True, DEFAULT).state_dict()
-        self.models = {
+        self.models: dict[tuple[bool, Variant], Any] = {
             (ours, variant): detector(cfg, ours, variant, state)
             for row in rows
             for ours, variant in ((False, row.of_stock), (True, row))

@@ -184,8 +184,8 @@ def voc_round(folder: Path, ids: list[str], names: list[str], detections: Any) -
     """Detectron2's sweep of ten overlaps over its text files, ours over the arrays; both read the XML files."""
     from detectron2.evaluation import pascal_voc_evaluation as stock
 
-    from resnet_backbone.detection.data.voc import read_annotation
     from resnet_backbone.evaluation.voc import Rounding, VocResult, VocTruth, sweep_voc
+    from resnet_backbone.evaluation.voc_xml import read_annotation
 
     def ours(rounding: Rounding) -> list[VocResult]:
         codes = {name: n for n, name in enumerate(names)}

@@ -28,14 +28,14 @@ from torchvision.datasets.folder import pil_loader
 from benchmarks.machine import data_folder, versions
 from benchmarks.record import make_entry
 from benchmarks.record import record as put
-from resnet_backbone.classification.prepare.ilsvrc import smaller
+from resnet_backbone.classification.prepare.shrinking import smaller
 from resnet_backbone.images import views
 from resnet_backbone.images.region import Box, library
 from resnet_backbone.images.size import image_size
 from resnet_backbone.images.transforms import normalise
 
 FOLDERS = {"VOC2012": "VOC2012/JPEGImages", "COCO": "coco/train2017"}
-IMAGES, ROUNDS, SIZE, SHORT_SIDE = 50, 7, 224, 256
+IMAGES, ROUNDS, SIZE, SHORT_SIDES = 50, 7, 224, (320, 256)
 SCALE, RATIO = [0.08, 1.0], [3 / 4, 4 / 3]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Load = Callable[[Path], torch.Tensor]
@@ -133,33 +133,36 @@ WAYS: dict[str, Load] = {
     "ours, part alone, float": normalised,
     "ours, part alone, uint8": ours,
 }
-SMALLER = f"ours, part alone, uint8, files of --short-side {SHORT_SIDE}"
+SMALLER = {f"ours, part alone, uint8, files of --short-side {side}": side for side in SHORT_SIDES}
 REFERENCE, PIXELS = "torchvision, float", "torchvision, uint8"
 
 
 def measure(name: str, folder: Path) -> list[dict[str, Any]]:
     """A run for each way: milliseconds an image of every round, and how far pixels are from Pillow's."""
     files = sorted(folder.glob("*.jpg"))[:IMAGES]
-    ways = [*WAYS, SMALLER]
+    ways = [*WAYS, *SMALLER]
     seconds = np.zeros((ROUNDS + 1, len(ways)))
     apart: dict[str, list[torch.Tensor]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as made:
         for number in range(ROUNDS + 1):
             for index, file in enumerate(files):
-                small = Path(made) / file.name
+                small = {way: Path(made) / f"{side}-{file.name}" for way, side in SMALLER.items()}
                 if number == 0:
-                    small.write_bytes(smaller(file.read_bytes(), SHORT_SIDE)[0])
+                    for way, side in SMALLER.items():
+                        small[way].write_bytes(smaller(file.read_bytes(), side)[0])
                 found = {}
                 for turn in range(len(ways)):
                     which = (turn + index + number) % len(ways)
-                    load, source = (ours, small) if ways[which] == SMALLER else (WAYS[ways[which]], file)
+                    way = ways[which]
+                    load, source = WAYS.get(way, ours), small.get(way, file)
                     torch.manual_seed(index)
                     began = time.process_time()
-                    found[ways[which]] = load(source)
+                    found[way] = load(source)
                     seconds[number, which] += time.process_time() - began
                 if number == 0:
-                    torch.manual_seed(index)
-                    found[SMALLER] = same_part(file, small)
+                    for way, source in small.items():
+                        torch.manual_seed(index)
+                        found[way] = same_part(file, source)
                     for way, view in found.items():
                         if view.dtype == torch.uint8:
                             apart[way].append((view.int() - found[PIXELS].int()).abs())

@@ -143,6 +143,12 @@ def _cut_off(root: Path) -> None:
     file.write_bytes(file.read_bytes()[:-2000])
 
 
+def _three(root: Path) -> None:
+    _cut_off(root)
+    _text(root, "BloodImage_00000", (r"<width>\d+", "<width>600"))
+    (root / "JPEGImages" / "BloodImage_00007.jpg").write_text("no image")
+
+
 def _floats(root: Path) -> None:
     _text(root, CELLS, *_box(10.5, 20.25, 90.5, 100), (r"\s*<difficult>0</difficult>", ""))
 
@@ -172,9 +178,7 @@ MISTAKES = (
     Mistake("an empty training set", "balloon",
             lambda root: _json(root, lambda c: c.update(images=[], annotations=[]))),
     Mistake("no GPU where one is asked for", "bccd", keys=("MODEL.DEVICE", "cuda")),
-    Mistake("three things at a time", "bccd",
-            lambda root: (_cut_off(root), _text(root, "BloodImage_00000", (r"<width>\d+", "<width>600")),
-                          (root / "JPEGImages" / "BloodImage_00007.jpg").write_text("no image"))),
+    Mistake("three things at a time", "bccd", _three),
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.reproduction import CIFAR, IMAGENET, TENCROP, Row, printed, runs_of
-from benchmarks.tables import Entries, Table, markdown, spread, title
+from benchmarks.tables import Entries, Table, spread
 from resnet_backbone.classification.figures import paper
 from resnet_backbone.classification.recipe.config import TrainConfig
+from resnet_backbone.engine.text import markdown
 from resnet_backbone.engine.yaml_config import read_config
-from resnet_backbone.models.variants import find_variant
+from resnet_backbone.models.variants import find_variant, title
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 MODERN = "1-crop, modern"

@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.record import Run
-from benchmarks.tables import NOT_RUN, Entries, Table, markdown, sources, spread, title
+from benchmarks.tables import NOT_RUN, Entries, Table, sources, spread
 from resnet_backbone.classification.figures import paper
+from resnet_backbone.engine.text import markdown
+from resnet_backbone.models.variants import title
 
 TENCROP, SCALES = "10-crop", "multi-scale, single model"
 CIFAR = "CIFAR-10"

@@ -66,7 +66,7 @@ def work(queue: Sequence[Job], deadline: float, done: Callable[[Job], object] | 
     Returns:
         The runs that failed, and whether all others are finished.
     """
-    failed = []
+    failed: list[Job] = []
     for job in queue:
         if job.finished:
             continue

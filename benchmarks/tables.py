@@ -161,7 +161,7 @@ def speed(entries: Entries) -> list[str]:
         "largest relative difference", "rounds",
     )  # fmt: skip
     found = [entries.get(name) for name in ("speed-drop-in", "speed-drop-in-gpu")]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             f"{run['part']}, {run['mode']}", run["variant"], run["device"], f"{run['stock_ms']:.0f}",
             f"{run['ours_ms']:.0f}", f"{run['ratio']:.2f} [{run['ratio_q1']:.2f}, {run['ratio_q3']:.2f}]",

@@ -52,10 +52,11 @@ def record(runs: Path, who: str) -> None:
     """Writes the entry of all finished runs."""
     found, done = [], None
     for output in sorted(runs.glob(f"{who}-seed*")):
-        done = finished(output, SETTINGS) or done
-        if finished(output, SETTINGS):
+        this = finished(output, SETTINGS)
+        if this is not None:
+            done = this
             found.append(
-                {"seed": int(output.name.rpartition("seed")[2]), **numbers(output), "seconds": done["seconds"]}
+                {"seed": int(output.name.rpartition("seed")[2]), **numbers(output), "seconds": this["seconds"]}
             )
     if done is None:
         return

@@ -19,7 +19,7 @@ from resnet_backbone.weights.files import write_weights
 from resnet_backbone.weights.load import find_network
 from resnet_backbone.weights.record import WeightRecord
 
-FINAL = "model_final.pth"
+FINAL = engine.DETECTOR
 BEST = "model_best.pth"
 
 # May differ between a run and its continuation without changing what is learnt.

@@ -148,6 +148,7 @@ def write_final(
         input_size=None,
         resize=None,
         shortcut=variant.shortcut if variant.variant.family != "vgg" else None,
+        norm="GN" if variant.norm == "GN" else None,
     )
     inherited = () if origin is None else origin.notes
     write_weights(path, model.state_dict(), replace(made, notes=(*inherited, *notes)))

@@ -15,8 +15,9 @@ from benchmarks.imagenet_weights import FILES, IMAGES
 from benchmarks.machine import data_folder, versions
 from benchmarks.record import make_entry
 from benchmarks.record import record as put
+from resnet_backbone.classification.testing.images import find_images
 from resnet_backbone.classification.testing.protocols import SCALES, protocol
-from resnet_backbone.classification.testing.testing import accuracy, find_images, load_classifier, run_protocol
+from resnet_backbone.classification.testing.testing import load_classifier, run_protocol
 from resnet_backbone.engine.atomic import write_atomically
 
 PROTOCOLS = ("1-crop", "10-crop", "multi-scale")
@@ -47,9 +48,8 @@ def run(name: str, test: str, done: Path) -> dict[str, Any]:
     images = find_images(data_folder() / IMAGES)
     network, record = load_classifier(data_folder() / FILES[name], images)
     began = time.monotonic()
-    right = accuracy(
-        run_protocol(network, record, images, protocol(test), batch=BATCH, label=f"{name}, {test}"), images.labels
-    )
+    answers = run_protocol(network, record, images, protocol(test), batch=BATCH, label=f"{name}, {test}")
+    right = answers.accuracy()
     made = {"network": name, "protocol": test, "images": right.images, "top1": right.top1, "top5": right.top5,
             "seconds": round(time.monotonic() - began, 1)}  # fmt: skip
     done.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import pytest
 
 from resnet_backbone.classification.data.broken import Broken
 from resnet_backbone.classification.data.folders import Paths, find_splits
-from resnet_backbone.classification.testing.testing import find_images
+from resnet_backbone.classification.testing.images import find_images
 from resnet_backbone.weights.verify import labelled_images
 
 NAMES = ["a/b/z.png", "a/b.c/1.jpg", "a/10.jpg", "a/9.JPEG", "a/Ä ö.webp", "b/1.tiff", "b/a.b.jpg"]
@@ -65,7 +65,8 @@ def test_what_is_tested_and_verified_on_are_the_images_and_labels_of_training(ro
     expected = list(zip(val.paths, val.labels.tolist(), strict=True))
     assert labelled_images(root / "val") == expected
     found = find_images(root)
-    assert list(zip(found.files, found.labels, strict=True)) == expected and found.classes == val.classes
+    names = [found.split.name(number) for number in found.numbers]
+    assert list(zip(map(Path, names), found.labels, strict=True)) == expected and found.classes == val.classes
 
 
 def test_broken_images_are_listed_by_their_bytes(tmp_path):

@@ -124,7 +124,8 @@ def test_unfinished_runs_and_files_beside_a_config(run_folder, photos, tmp_path,
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
     state = read_weights(run_folder / "model_final.pth").state
-    torch.save({"model": state, "iteration": 3, "optimizer": {}, "config": ""}, unfinished / "last.pth")
+    parts = {"model": state, "optimizer": {}, "scheduler": {}, "scaler": {}}
+    torch.save({**parts, "iteration": 3, "config": ""}, unfinished / "last.pth")
     (unfinished / "config.yaml").write_text((run_folder / "config.yaml").read_text())
     assert start(PredictOptions(unfinished, (str(photos / "grey.png"),), pictures=False)) == 0
     assert "the run is not finished; its last checkpoint" in capsys.readouterr().out

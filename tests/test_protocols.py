@@ -14,16 +14,12 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
+from resnet_backbone.classification.data.splits import Array
+from resnet_backbone.classification.testing.answers import Answers
 from resnet_backbone.classification.testing.compare import EvalOptions, compare
+from resnet_backbone.classification.testing.images import LabelledImages, find_images
 from resnet_backbone.classification.testing.protocols import probabilities, protocol
-from resnet_backbone.classification.testing.testing import (
-    accuracy,
-    class_errors,
-    confusions,
-    find_images,
-    load_classifier,
-    run_protocol,
-)
+from resnet_backbone.classification.testing.testing import load_classifier, run_protocol
 from resnet_backbone.images.transforms import normalise
 from resnet_backbone.models.build import build_network
 from resnet_backbone.weights.files import write_weights
@@ -109,16 +105,16 @@ def test_probabilities_are_means_over_views(name, batch):
 
 
 def test_counting_by_hand():
-    class Images:
-        labels, files = (0, 0, 1, 2), ("a", "b", "c", "d")
-        name = staticmethod("xyz".__getitem__)
-
+    labels = np.array([0, 0, 1, 2])
+    images = LabelledImages(Array(np.zeros((4, 3, 1, 1), np.uint8), labels, "made"), np.arange(4), tuple("xyz"))
     found = np.array([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.2, 0.7, 0.1], [0.5, 0.5, 0.0]], np.float32)
-    assert accuracy(found, Images.labels).top1 == 2 and accuracy(found, Images.labels).top5 is None
+    answers = Answers(images, found, labels)
+    assert answers.accuracy().top1 == 2 and answers.accuracy().top5 is None
     six = np.eye(6, dtype=np.float32)[[0, 0]] + np.arange(6, dtype=np.float32) / 100
-    assert (accuracy(six, [0, 1]).top1, accuracy(six, [0, 1]).top5) == (1, 1)
-    assert class_errors(found, Images) == [("z", 1, 1), ("x", 2, 1), ("y", 1, 0)]
-    assert confusions(found, Images) == [("x", "y", 1), ("z", "x", 1)]
+    right = Answers(images, six, np.array([0, 1])).accuracy()
+    assert (right.top1, right.top5) == (1, 1)
+    assert answers.class_errors() == [("z", 1, 1), ("x", 2, 1), ("y", 1, 0)]
+    assert answers.confusions() == [("x", "y", 1), ("z", "x", 1)]
 
 
 @pytest.fixture
@@ -138,10 +134,10 @@ def test_an_ensemble_is_the_mean_of_its_networks(tested):
     said: list[str] = []
     compare(EvalOptions(weights, tested / "data", ("1-crop", "10-crop"), output=tested / "out", batch=3), said.append)
     images = find_images(tested / "data")
-    assert images.classes == ("a", "b", "c") and images.labels == (0,) * 4 + (1,) * 4 + (2,) * 4
-    each = [run_protocol(*load_classifier(w, images), images, protocol("10-crop")) for w in weights]
+    assert images.classes == ("a", "b", "c") and images.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    each = [run_protocol(*load_classifier(w, images), images, protocol("10-crop")).found for w in weights]
     mean = np.mean(each, axis=0)
-    errors = 100 - accuracy(mean, images.labels).top1_percent
+    errors = 100 - 100 * np.mean(mean.argmax(1) == images.labels)
     assert f"all together  10-crop      {errors:>9.2f} %" in "\n".join(said)
     with open(tested / "out" / "all-together-10-crop-answers.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -161,13 +157,9 @@ def test_what_cannot_be_tested_is_one_sentence(tested):
 
     assert "protocol '5-crop': use 1-crop, 10-crop or multi-scale" in said(protocols=("5-crop",))
     assert "scales [16]" in said(protocols=("multi-scale",), scales=(16,))
-    assert "neither labels.txt nor class folders" in said(data=tested / "out")
-    for index in (tested / "out/train/index.json", tested / "out/val/index.json"):
-        index.parent.mkdir(parents=True)
-        index.touch()
-    assert "out/val: tar shards; this tests class folders; on CIFAR and shards the run" in said(data=tested / "out")
-    np.savez(tested / "cifar.npz")
-    assert "cifar.npz: no folder of images; this tests class folders" in said(data=tested / "cifar.npz")
+    assert "no such folder or archive; --data takes class folders, tar shards" in said(data=tested / "out")
+    (tested / "empty").mkdir()
+    assert "neither labels.txt nor class folders" in said(data=tested / "empty")
     assert "--limit 0" in said(limit=0)
     backbone = {k: v for k, v in network().state_dict().items() if not k.startswith("linear")}
     write_weights(tested / "backbone.safetensors", backbone, RECORD)

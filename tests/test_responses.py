@@ -14,7 +14,8 @@ from resnet_backbone.classification.figures.responses import read_images, respon
 from resnet_backbone.models.build import build_network
 from resnet_backbone.weights.record import WeightRecord
 
-RECORD = WeightRecord("resnet_backbone", "made", "cifar_resnet8", mean=(120.0, 110.0, 100.0), std=(60.0, 50.0, 40.0))
+STATISTICS = {"mean": (120.0, 110.0, 100.0), "std": (60.0, 50.0, 40.0)}
+RECORD = WeightRecord("resnet_backbone", "made", "cifar_resnet8", input_size=32, resize=32, **STATISTICS)
 
 
 def convolved(x, state, name, stride=1):
@@ -78,7 +79,7 @@ def test_images_of_class_folders_are_seen_as_the_record_says(tmp_path):
         Image.new("RGB", (40, 50), (value, value, value)).save(tmp_path / "val" / name / "1.png")
     images = read_images(tmp_path, 10)
     (batch,) = images.batches(RECORD)
-    assert batch.shape == (2, 3, 224, 224) and images.classes == 2
+    assert batch.shape == (2, 3, 32, 32) and images.classes == 2
     assert batch[0, 0, 5, 5] == (30 - 120) / 60 and batch[1, 2, 5, 5] == (90 - 100) / 40
 
 

@@ -8,10 +8,13 @@ EXAMPLES = """examples:
   python tools/eval_imagenet.py --weights torchvision://ResNet50_Weights.IMAGENET1K_V1 --data imagenet
   python tools/eval_imagenet.py --weights runs/R50/model.safetensors --data imagenet --protocols 10-crop multi-scale
   python tools/eval_imagenet.py --weights a.safetensors b.safetensors --data imagenet --output runs/ensemble
+  python tools/eval_imagenet.py --weights runs/cifar/resnet20/model.safetensors --data cifar-10-binary.tar.gz
 
-DATA has class folders, or val/ with class folders, or a labels.txt with lines of file name and class index. What the
-network is and how its input is normalised is in the weights' record. Several --weights are tested each, and their
-probabilities averaged. With --output there are tables of errors by class, of confusions, and of every answer.
+DATA is what a run of pretraining validates on: class folders or tar shards (by path or address), themselves or in val/,
+or CIFAR-10 or -100 in its official files, whose test images are taken; or a folder with a labels.txt, lines of file
+name and class index. What the network is and how its input is normalised is in the weights' record. Several --weights
+are tested each, and their probabilities averaged. With --output there are tables of errors by class, of confusions,
+and of every answer.
 """
 
 
@@ -21,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--weights", required=True, nargs="+", metavar="W", help="a file, torchvision://, timm://, ...")
-    made.add_argument("--data", required=True, type=Path, metavar="DIR", help="labelled images")
+    made.add_argument("--data", required=True, metavar="DATA", help="class folders, shards, CIFAR or labels.txt")
     made.add_argument(
         "--protocols", nargs="+", default=["1-crop"], metavar="P", help="1-crop, 10-crop, multi-scale (default: 1-crop)"
     )

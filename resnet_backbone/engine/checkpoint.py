@@ -11,6 +11,11 @@ import torch
 
 from resnet_backbone.engine.atomic import write_atomically
 
+CLASSIFIER, DETECTOR = "model.safetensors", "model_final.pth"
+"""The weights that a finished run of pretraining, and of fine-tuning, leaves beside its state."""
+MARKS = frozenset({"model", "optimizer", "scheduler", "scaler", "iteration", "config"})
+"""Keys that the states of both have, and no checkpoint of others all of them."""
+
 
 class Part(Protocol):
     """A model, an optimiser, a schedule: whatever has a state."""
@@ -48,6 +53,11 @@ def read_state(path: Path, needed: Collection[str], remedy: str) -> dict[str, An
     if missing:
         raise ValueError(f"{path}: not a checkpoint of this tool (it has no {missing[0]!r}); {remedy}")
     return state
+
+
+def is_state(content: Any) -> bool:
+    """Whether the content of a file is what a run of pretraining or of fine-tuning goes on from."""
+    return isinstance(content, Mapping) and set(content) >= MARKS
 
 
 def fill(parts: Mapping[str, Part], state: Mapping[str, Any]) -> None:

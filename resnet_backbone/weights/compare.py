@@ -33,6 +33,8 @@ def settled_options(variant: Variant, record: WeightRecord, options: Mapping[str
         settled.setdefault("pad_before", record.pad_before)
     if record.mean_image is not None:
         settled.setdefault("mean_image", record.mean_image)
+    if record.norm is not None:
+        settled.setdefault("norm", record.norm)
     settled.setdefault("norm_eps", record.eps)
     return settled
 
@@ -41,7 +43,7 @@ def check_network(network: Network, record: WeightRecord) -> None:
     """Refuses a network that computes something else with the same tensors.
 
     Raises:
-        WeightsError: stride, shortcut option or eps differ from the record's; names both and the remedy.
+        WeightsError: stride, shortcut option, norm or eps differ from the record's; names both and the remedy.
     """
     config, source = network.config, record.source
     said = "is assumed to mean" if record.assumed else "says"
@@ -66,6 +68,11 @@ def check_network(network: Network, record: WeightRecord) -> None:
         raise WeightsError(
             f"{source}: its record {said} mean_image={record.mean_image}, the network was built with "
             f"{config.mean_image}; build it with mean_image={record.mean_image}"
+        )
+    if record.norm is not None and config.norm != record.norm:
+        raise WeightsError(
+            f"{source}: its record {said} norm {record.norm}, the network was built with {config.norm}; build it with "
+            f"norm={record.norm!r} (MODEL.RESNETS.NORM)"
         )
     if config.norm in ("BN", "SyncBN", "FrozenBN") and abs(config.norm_eps - record.eps) > 1e-12:
         raise WeightsError(

@@ -21,6 +21,7 @@ import safetensors.torch
 import torch
 
 from resnet_backbone.engine.atomic import write_atomically
+from resnet_backbone.engine.checkpoint import CLASSIFIER, DETECTOR, is_state
 from resnet_backbone.weights.errors import WeightsError
 from resnet_backbone.weights.record import WeightRecord, sidecar_of
 from resnet_backbone.weights.unpickle import load_arrays
@@ -39,6 +40,7 @@ class WeightsFile:
         record: embedded in the file or beside it, else None.
         author: "Caffe2" for files in Caffe2's naming, else what the file says.
         container: the key under which the tensors were found, "" for none.
+        of_run: it is the state that a run goes on from.
     """
 
     path: Path
@@ -47,15 +49,20 @@ class WeightsFile:
     author: str | None
     container: str
     sha256: str
+    of_run: bool = False
 
 
-def read_weights(path: str | Path) -> WeightsFile:
+def read_weights(path: str | Path, *, of_run: bool = False) -> WeightsFile:
     """Reads .pth, .pt, .th (torch), .pkl (Caffe2, MSRA, Detectron2) or .safetensors, also .xz or .gz compressed.
 
     The format is known by the content, not by the name.
 
+    Args:
+        of_run: takes the state of a run (last.pth) too, for who knows its config: no record says what it expects, and
+            with SOLVER.EMA or exact statistics of batch norm what is tested and written are other tensors.
+
     Raises:
-        WeightsError: no such file; truncated, foreign or hostile content; a sidecar of another file.
+        WeightsError: no such file; truncated, foreign or hostile content; a run's state; a sidecar of another file.
     """
     path = Path(path)
     if path.is_dir():
@@ -73,8 +80,17 @@ def read_weights(path: str | Path) -> WeightsFile:
         content = _load_pickle(data, path.name)
     else:
         raise WeightsError(f"{path}: {_what_it_is(data)}")
+    if is_state(content) and not of_run:
+        raise WeightsError(f"{path}: the state of a run in training, no weights; {_weights_of_run(path)}")
     state, container, author, record = _unwrap(content, path.name)
-    return _finish(path, state, record, author, container, sha256)
+    return replace(_finish(path, state, record, author, container, sha256), of_run=is_state(content))
+
+
+def _weights_of_run(path: Path) -> str:
+    for name in (CLASSIFIER, DETECTOR):
+        if path.with_name(name).is_file():
+            return f"its weights are beside it: {path.with_name(name)}"
+    return "there are none beside it: the run writes them at its end, go on with it by --resume"
 
 
 def _finish(

@@ -47,12 +47,14 @@ class Source:
         record: stated by the file, implied by the source, or assumed from the naming.
         dropped: key of the file: why it is not used.
         detector: whether it is a whole detector.
+        of_run: the state of a run, whose config knows what the record only assumes.
     """
 
     state: dict[str, torch.Tensor]
     record: WeightRecord
     dropped: dict[str, str]
     detector: bool
+    of_run: bool = False
 
     @property
     def for_torchvision(self) -> bool:
@@ -100,17 +102,18 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def read_source(source: str | Path) -> Source:
+def read_source(source: str | Path, *, of_run: bool = False) -> Source:
     """Resolves, reads and renames weights from anywhere.
 
     Args:
         source: torchvision://, timm://, detectron2://, http(s):// or a path.
+        of_run: takes the state of a run too; see `read_weights`.
 
     Raises:
         WeightsError: see `resolve`, `read_weights` and `to_ours`.
     """
     resolved = resolve(source)
-    file = read_weights(resolved.path)
+    file = read_weights(resolved.path, of_run=of_run)
     renamed = to_ours(file.state)
     state = renamed.state
     detector = any(key.startswith(("backbone.", "proposal_generator.", "roi_heads.")) for key in state)
@@ -118,7 +121,7 @@ def read_source(source: str | Path) -> Source:
     record = file.record or resolved.implied or _assumed(file, renamed.naming, body, str(source))
     if record.variant is None and not detector:
         record = replace(record, variant=facts_of(state).variant)
-    return Source(state, replace(record, sha256=file.sha256), renamed.dropped, detector)
+    return Source(state, replace(record, sha256=file.sha256), renamed.dropped, detector, file.of_run)
 
 
 def read_record(source: str | Path) -> WeightRecord:

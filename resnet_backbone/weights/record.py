@@ -34,6 +34,8 @@ class WeightRecord:
         shortcut: option A, B, C or "none".
         pad_before: option A with half of the new channels before the old ones.
         mean_image: side of the mean image that the network subtracts from its normalised input; None for none.
+        norm: "GN" for group norms, whose tensors have the names and shapes of a batch norm's scale and shift; None for
+            batch norms, or where nobody knows.
         num_classes: of the classifier; None for a backbone.
         sha256: of the file.
         notes: what else a user should know ("batch norm is affine only", "grown from ...").
@@ -56,6 +58,7 @@ class WeightRecord:
     shortcut: str | None = None
     pad_before: bool = False
     mean_image: int | None = None
+    norm: str | None = None
     num_classes: int | None = None
     sha256: str | None = None
     notes: tuple[str, ...] = ()
@@ -100,6 +103,8 @@ class WeightRecord:
         }
         if self.stride_in_1x1 is not None:
             settings["MODEL.RESNETS.STRIDE_IN_1X1"] = self.stride_in_1x1
+        if self.norm is not None:
+            settings["MODEL.RESNETS.NORM"] = self.norm
         return settings
 
     def describe(self) -> str:
@@ -126,7 +131,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "input_size": (int, type(None)), "resize": (int, type(None)), "interpolation": (str,),
     "top1": (float, int, type(None)), "top5": (float, int, type(None)), "shortcut": (str, type(None)),
     "pad_before": (bool,), "mean_image": (int, type(None)), "num_classes": (int, type(None)),
-    "sha256": (str, type(None)), "notes": (list,), "assumed": (bool,),
+    "norm": (str, type(None)), "sha256": (str, type(None)), "notes": (list,), "assumed": (bool,),
 }  # fmt: skip
 
 

@@ -47,11 +47,16 @@ class Batch:
         return self
 
 
+def first_error(samples: Sequence[Any]) -> ValueError | None:
+    """Of what workers gave back in the place of samples."""
+    return next((sample for sample in samples if isinstance(sample, ValueError)), None)
+
+
 def collate(samples: Sequence[Any]) -> Any:
     """(image, label, index, broken) of several images as a batch; the first error among them in its place."""
-    for sample in samples:
-        if isinstance(sample, ValueError):
-            return sample
+    error = first_error(samples)
+    if error is not None:
+        return error
     images, labels, indices, broken = zip(*samples, strict=True)
     said = tuple(one for several in broken for one in several)
     return Batch(torch.stack(images), torch.tensor(labels), 0, np.array(indices), broken=said)

@@ -12,10 +12,11 @@ from torch.utils.data import Dataset, Sampler
 
 from resnet_backbone.classification.data.batch import Batch, collate
 from resnet_backbone.classification.data.loader import loaded
+from resnet_backbone.classification.data.once import once
 from resnet_backbone.classification.data.order import Order, indices_of, share
 from resnet_backbone.classification.data.resident import Resident
 from resnet_backbone.classification.data.splits import Array, Pixels, Split, Streamed, Synthetic
-from resnet_backbone.classification.data.streaming import streamed_batches, streamed_once
+from resnet_backbone.classification.data.streaming import streamed_batches
 from resnet_backbone.classification.data.streams import Stream, generator
 from resnet_backbone.classification.data.views import Views
 from resnet_backbone.classification.recipe.config import TrainConfig
@@ -76,19 +77,9 @@ def evaluation_batches(split: Split, config: TrainConfig) -> Iterator[Batch]:
     Raises:
         ValueError: an image that cannot be read.
     """
-    if isinstance(split, Streamed):
-        yield from streamed_once(split, config)
-        return
-    own = np.arange(group.rank(), len(split), group.world())
-    chunks = np.array_split(own, max(-(-len(own) // max(config.batch_size // group.world(), 1)), 1))
-    yield from loaded(
-        _Views(split, config, testing=True),
-        split,
-        config,
-        workers=0 if isinstance(split, Array) else None,
-        batch_sampler=[[(int(index), int(index)) for index in chunk] for chunk in chunks if len(chunk)],
-        collate_fn=collate,
-    )
+    data, how = once(split, Views(config, 1).testing, max(config.batch_size // group.world(), 1))
+    workers = 0 if isinstance(split, Array) else None
+    yield from loaded(data, split, config, workers=workers, collate_fn=collate, **how)
 
 
 class _Places(Sampler[list[Place]]):
@@ -106,17 +97,17 @@ class _Places(Sampler[list[Place]]):
 
 
 class _Views(Dataset[Any]):
-    """Images of a split, augmented by seed and place, or as the test wants them.
+    """Images of a split, augmented by seed and place.
 
     An image that cannot be read is replaced by another, drawn by seed and place too, and named. With nothing to
     replace it the error is returned: an exception in a worker process would reach the user as a traceback.
     """
 
-    def __init__(self, split: Split, config: TrainConfig, testing: bool = False) -> None:
-        self._split, self._config, self._testing = split, config, testing
+    def __init__(self, split: Split, config: TrainConfig) -> None:
+        self._split, self._config = split, config
         self._labels = split.labels
         self._cache: dict[int, Pixels] = {}
-        self._views = Views(config, 1 if testing else length_of(config, len(split)).total)
+        self._views = Views(config, length_of(config, len(split)).total)
 
     def __len__(self) -> int:
         return len(self._split)
@@ -129,20 +120,18 @@ class _Views(Dataset[Any]):
             try:
                 return self._view(index, position), int(self._labels[index]), index, broken
             except ValueError as error:
-                if self._testing or not self._config.broken_images:
+                if not self._config.broken_images:
                     return error
                 broken.append((self._split.name(index), str(error)))
             index = int(replacements.integers(len(self._split)))
         return ValueError(f"{ATTEMPTS} images in a row cannot be read; the last: {broken[-1][1]}")
 
     def _view(self, index: int, position: int) -> torch.Tensor:
-        image, name = self._image(index), self._split.name(index)
-        if self._testing:
-            return self._views.testing(image, name)
-        return self._views.training(image, position, position // self._config.batch_size, name)
+        iteration = position // self._config.batch_size
+        return self._views.training(self._image(index), position, iteration, self._split.name(index))
 
     def _image(self, index: int) -> bytes | Pixels:
-        if self._testing or not self._config.cache:  # each test has a loader of its own
+        if not self._config.cache:
             return self._split.read(index)
         if index not in self._cache:
             image = self._split.read(index)

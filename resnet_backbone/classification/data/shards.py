@@ -108,19 +108,23 @@ class ShardStream(Iterable[Sample]):
         next(coming, None)  # the last shard is checked to its end
 
 
-def each_once(shards: ShardSet, *, reader: int = 0, readers: int = 1, start: int = 0) -> Iterator[Sample]:
+def each_once(
+    shards: ShardSet, *, reader: int = 0, readers: int = 1, start: int = 0, numbers: Numbers | None = None
+) -> Iterator[Sample]:
     """One reader's share of a single pass in order, as tests need it: every sample once over all readers.
 
     Args:
         start: place in this reader's share to begin at.
+        numbers: only these samples, ascending.
 
     Raises:
         ValueError: as `read_shard`.
     """
-    first, end = (len(shards) * each // readers for each in (reader, reader + 1))
-    lying = np.arange(first, end)
+    numbers = np.arange(len(shards)) if numbers is None else numbers
+    first, end = (len(numbers) * each // readers for each in (reader, reader + 1))
+    lying = numbers[first:end]
     for position, found in _read(shards, lying, np.arange(start, len(lying))):
-        yield Sample(found.data, found.label, found.key, first + position, 0, position)
+        yield Sample(found.data, found.label, found.key, int(lying[position]), 0, position)
 
 
 def _read(shards: ShardSet, lying: Numbers, places: Numbers) -> Iterator[tuple[int, Labelled]]:

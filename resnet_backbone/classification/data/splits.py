@@ -232,14 +232,23 @@ def open_data(path: str, *, holdout: int = 0, seed: int = 0) -> Data:
         what = "holds no data" if root.exists() else "no such folder or archive"
         raise ValueError(f"{root}: {what}; --data takes {KINDS}")
     else:
-        cifar = read_cifar(root)
-        train = Array(cifar.train.pixels, cifar.train.labels, "train")
-        val, classes = Array(cifar.test.pixels, cifar.test.labels, "test"), cifar.classes
+        train, val, classes = cifar_splits(root)
     name = root.name or str(root.resolve().name)
     if not holdout:
         return Data(train, val, None, classes, name)
     kept, held = hold_out(train.labels, holdout, seed)
     return Data(Part(train, kept), val, Part(train, held), classes, name)
+
+
+def cifar_splits(path: Path) -> tuple[Array, Array, tuple[str, ...]]:
+    """Training and test images of CIFAR, and the names of the classes.
+
+    Raises:
+        ValueError: as `read_cifar`.
+    """
+    cifar = read_cifar(path)
+    train, test = cifar.train, cifar.test
+    return Array(train.pixels, train.labels, "train"), Array(test.pixels, test.labels, "test"), cifar.classes
 
 
 def hold_out(labels: NDArray[np.int64], count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset
 
 from resnet_backbone.classification.data.batch import Batch, collate
-from resnet_backbone.classification.data.loader import loaded
-from resnet_backbone.classification.data.shards import Sample, ShardStream, each_once
+from resnet_backbone.classification.data.loader import loaded, this_worker
+from resnet_backbone.classification.data.shards import Sample, ShardStream
 from resnet_backbone.classification.data.splits import Streamed
 from resnet_backbone.classification.data.views import Views
 from resnet_backbone.classification.recipe.config import TrainConfig
@@ -30,20 +30,6 @@ def streamed_batches(split: Streamed, config: TrainConfig, start: int) -> Iterat
     yield from loaded(_Streams(split, config, start), split, config, start, batch_size=None)
 
 
-def streamed_once(split: Streamed, config: TrainConfig) -> Iterator[Batch]:
-    """Every sample once over all processes, in the view of the test.
-
-    Raises:
-        ValueError: a shard or an image that cannot be read.
-    """
-    yield from loaded(_Once(split, config), split, config, batch_size=None)
-
-
-def _worker() -> tuple[int, int]:
-    info = get_worker_info()
-    return (0, 1) if info is None else (info.id, info.num_workers)
-
-
 class _Streams(IterableDataset[Any]):
     """Errors are values: an exception in a worker process would reach the user as a traceback."""
 
@@ -53,7 +39,7 @@ class _Streams(IterableDataset[Any]):
         self._views = Views(config, length_of(config, len(split)).total)
 
     def __iter__(self) -> Iterator[Any]:
-        worker, workers = _worker()
+        worker, workers = this_worker()
         # The loader begins with worker 0 wherever the run does: batch k is reader k % workers' all the same.
         reader = (worker + self._start) % workers
         size = self._config.batch_size // self._world
@@ -92,20 +78,3 @@ class _Streams(IterableDataset[Any]):
         batch = collate(whole)
         batch.broken = tuple(broken)
         return batch
-
-
-class _Once(IterableDataset[Any]):
-    def __init__(self, split: Streamed, config: TrainConfig) -> None:
-        self._split, self._config = split, config
-        self._rank, self._world = group.rank(), group.world()
-        self._views = Views(config, 1)
-
-    def __iter__(self) -> Iterator[Any]:
-        worker, workers = _worker()
-        size = max(self._config.batch_size // self._world, 1)
-        try:
-            stream = each_once(self._split.shards, reader=self._rank * workers + worker, readers=self._world * workers)
-            while samples := list(islice(stream, size)):
-                yield collate([(self._views.testing(s.data, s.name), s.label, s.index, []) for s in samples])
-        except ValueError as error:
-            yield error

@@ -59,8 +59,7 @@ class Views:
         Raises:
             ValueError: the image cannot be read; names it.
         """
-        opened = open_image(io.BytesIO(image), name) if isinstance(image, bytes) else Image.fromarray(image)
-        return central_view(opened, self._config.test_resize, self._config.test_size)
+        return central_view(opened(image, name), self._config.test_resize, self._config.test_size)
 
     @property
     def _plain(self) -> bool:
@@ -80,6 +79,15 @@ class Views:
             return left, top, max(right, left + 1), max(bottom, top + 1)
 
         return choose
+
+
+def opened(image: bytes | Pixels, name: str) -> Image.Image:
+    """An image out of a split, in RGB; `name` is for messages.
+
+    Raises:
+        ValueError: it cannot be read; names it.
+    """
+    return open_image(io.BytesIO(image), name) if isinstance(image, bytes) else Image.fromarray(image)
 
 
 def augmentation_of(config: TrainConfig) -> Augmentation:

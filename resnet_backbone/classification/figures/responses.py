@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from resnet_backbone.classification.data.cifar import is_cifar, read_cifar
+from resnet_backbone.classification.data.splits import Array
+from resnet_backbone.classification.testing.images import LabelledImages, find_images, read_views
 from resnet_backbone.classification.testing.protocols import protocol
-from resnet_backbone.classification.testing.testing import LabelledImages, find_images
-from resnet_backbone.images.decode import open_image
 from resnet_backbone.images.transforms import normalise
 from resnet_backbone.models.blocks import ConvNorm
 from resnet_backbone.models.network import Network
@@ -30,59 +27,50 @@ class ResponseImages:
 
     Attributes:
         name: of the data, for people.
-        classes: how many; None where a labels.txt does not say.
-        pixels: of CIFAR, N,3,32,32 uint8; None for files.
-        files: images of class folders; None for CIFAR.
     """
 
     name: str
-    classes: int | None
-    pixels: NDArray[np.uint8] | None = None
-    files: LabelledImages | None = None
+    images: LabelledImages
 
     def __len__(self) -> int:
-        return len(self.pixels) if self.pixels is not None else len(self.files.files) if self.files is not None else 0
+        return len(self.images)
+
+    @property
+    def classes(self) -> int | None:
+        """How many; None where a labels.txt does not say."""
+        return len(self.images.classes) or None
+
+    @property
+    def of_cifar(self) -> bool:
+        """Whether they are images of one small size."""
+        return isinstance(self.images.split, Array)
 
     def fit(self, network: Network) -> bool:
         """Whether `network` was made for such images."""
-        if self.pixels is not None and network.variant.family != "cifar":
+        if self.of_cifar and network.variant.family != "cifar":
             return False
         return self.classes in (None, network.config.num_classes)
 
     def batches(self, record: WeightRecord) -> Iterator[torch.Tensor]:
-        """N,3,H,W as the network's input; of files the central crop.
+        """N,3,H,W as the network's input; the central crop.
 
         Raises:
             ValueError: an image that cannot be read; names it.
         """
-        for start in range(0, len(self), BATCH):
-            if self.pixels is not None:
-                views = torch.from_numpy(self.pixels[start : start + BATCH])
-            else:
-                assert self.files is not None
-                crop = protocol("1-crop").views
-                views = torch.cat([
-                    torch.stack(crop(open_image(file), record)) for file in self.files.files[start : start + BATCH]
-                ])  # fmt: skip
-            yield normalise(views, record.mean, record.std, record.channel_order)
+        for seen in read_views(self.images, protocol("1-crop"), record, size=BATCH):
+            pixels = torch.stack([view for (view,), *_ in seen])
+            yield normalise(pixels, record.mean, record.std, record.channel_order)
 
 
 def read_images(path: str | Path, limit: int) -> ResponseImages:
-    """At most `limit` test images, spread evenly over all: CIFAR, as `read_cifar` takes it, or class folders.
+    """At most `limit` test images, spread evenly over all, of whatever `find_images` takes.
 
     Raises:
-        ValueError: neither is there, or it is damaged.
+        ValueError: nothing of the kind is there, or it is damaged.
     """
-    path = Path(path)
-    if limit < 1:
-        raise ValueError(f"--limit {limit}: at least 1 image")
-    if is_cifar(path):
-        cifar = read_cifar(path)
-        count = min(limit, len(cifar.test))
-        chosen = np.linspace(0, len(cifar.test) - 1, count).round().astype(int)
-        return ResponseImages(f"CIFAR-{len(cifar.classes)}", len(cifar.classes), cifar.test.pixels[chosen])
-    files = find_images(path, limit)
-    return ResponseImages(path.name, len(files.classes) or None, files=files)
+    images = find_images(path, limit)
+    found = ResponseImages(Path(path).name, images)
+    return replace(found, name=f"CIFAR-{found.classes}") if found.of_cifar else found
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from resnet_backbone.classification.figures.paper import RunLength
 from resnet_backbone.classification.training.checkpoint import FREE
+from resnet_backbone.classification.training.output import FINAL
 from resnet_backbone.engine.jsonlog import read_json_lines
 from resnet_backbone.models.variants import Variant, find_variant
 
@@ -84,7 +85,7 @@ class RunFolder:
     @property
     def weights(self) -> Path:
         """The file of the finished run."""
-        return self.path / "model.safetensors"
+        return self.path / FINAL
 
     @property
     def finished(self) -> bool:

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from resnet_backbone.classification.testing.images import find_images
 from resnet_backbone.classification.testing.protocols import SCALES, protocol
-from resnet_backbone.classification.testing.testing import (
-    accuracy,
-    confusions,
-    find_images,
-    load_classifier,
-    run_protocol,
-    write_tables,
-)
+from resnet_backbone.classification.testing.testing import check_protocol, load_classifier, run_protocol
 from resnet_backbone.engine.device import find_device
 
 SHOWN = 5
@@ -28,7 +22,7 @@ class EvalOptions:
     """What is tested and how; see the tool's help. Empty `scales`: the paper's."""
 
     weights: tuple[str, ...]
-    data: Path
+    data: str | Path
     protocols: tuple[str, ...] = ("1-crop",)
     scales: tuple[int, ...] = ()
     limit: int | None = None
@@ -54,7 +48,10 @@ def compare(options: EvalOptions, say: Callable[[str], None] = print) -> int:
         raise ValueError(f"--batch {options.batch}, --workers {options.workers}: at least 1 and 0")
     images = find_images(options.data, options.limit)
     networks = [load_classifier(weights, images) for weights in options.weights]
-    say(f"{len(images.files):,} images of {len(set(images.labels)):,} classes, on {device}")
+    for weights, (network, _) in zip(options.weights, networks):
+        for one in protocols:
+            check_protocol(weights, network, one)
+    say(f"{len(images):,} images of {images.class_count:,} classes, on {device}")
     names = _names(options.weights)
     width = max(len(name) for name in (*names, "all together"))
     say(f"{'weights':<{width}}  {'protocol':<11}  top-1 error  top-5 error")
@@ -68,14 +65,15 @@ def compare(options: EvalOptions, say: Callable[[str], None] = print) -> int:
             network.to("cpu")
         rows = list(zip(names, together))
         if len(rows) > 1:
-            rows.append(("all together", np.mean(together, axis=0)))
-        for name, found in rows:
-            right = accuracy(found, images.labels)
+            mean = np.mean([answers.found for answers in together], axis=0)
+            rows.append(("all together", replace(together[0], found=mean)))
+        for name, answers in rows:
+            right = answers.accuracy()
             five = "" if right.top5_percent is None else f"{100 - right.top5_percent:>9.2f} %"
             say(f"{name:<{width}}  {one.name:<11}  {100 - right.top1_percent:>9.2f} %  {five}")
             if options.output is not None:
-                write_tables(options.output, f"{name}-{one.name}".replace(" ", "-"), found, images)
-    pairs = ", ".join(f"{a} taken for {b} {n} times" for a, b, n in confusions(found, images)[:SHOWN])
+                answers.write_tables(options.output, f"{name}-{one.name}".replace(" ", "-"))
+    pairs = ", ".join(f"{a} taken for {b} {n} times" for a, b, n in answers.confusions()[:SHOWN])
     say(f"most confused, {rows[-1][0]}, {one.name}: {pairs or 'none'}")
     if options.output is not None:
         say(f"errors by class, confusions and answers: {options.output}/*.csv")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -53,12 +54,9 @@ def _ten_crops(image: Image.Image, record: WeightRecord) -> Views:
     return crops + [crop.flip(2) for crop in crops]
 
 
-def _whole_at(sides: Sequence[int]) -> Callable[[Image.Image, WeightRecord], Views]:
-    def views(image: Image.Image, record: WeightRecord) -> Views:
-        whole = [_pixels(resize_shorter_side(image, side, record.interpolation)) for side in sides]
-        return [view for pixels in whole for view in (pixels, pixels.flip(2))]
-
-    return views
+def _whole_at(sides: Sequence[int], image: Image.Image, record: WeightRecord) -> Views:
+    whole = [_pixels(resize_shorter_side(image, side, record.interpolation)) for side in sides]
+    return [view for pixels in whole for view in (pixels, pixels.flip(2))]
 
 
 def _pixels(image: Image.Image) -> torch.Tensor:
@@ -81,7 +79,7 @@ def protocol(name: str, scales: Sequence[int] = SCALES) -> Protocol:
     if name == "multi-scale":
         if not scales or min(scales) < 32:
             raise ValueError(f"scales {list(scales)}: shorter sides of at least 32 pixels")
-        return Protocol(name, _whole_at(tuple(scales)), everywhere=True)
+        return Protocol(name, partial(_whole_at, tuple(scales)), everywhere=True)
     raise ValueError(f"protocol {name!r}: use 1-crop, 10-crop or multi-scale")
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from resnet_backbone.classification.data.folders import ClassFolders, Paths
+from resnet_backbone.classification.data.loader import read
+from resnet_backbone.classification.data.once import Viewed
+from resnet_backbone.classification.data.splits import Files
 from resnet_backbone.classification.testing.batch_norm import NORMS, give_statistics, recompute_statistics
+from resnet_backbone.classification.testing.images import views_of, whole
 from resnet_backbone.classification.testing.protocols import protocol
-from resnet_backbone.classification.testing.testing import load_network, read_views
+from resnet_backbone.classification.testing.testing import load_network
 from resnet_backbone.engine.device import find_device
 from resnet_backbone.engine.progress import Progress
 from resnet_backbone.images.listing import image_names
@@ -69,12 +76,13 @@ def recompute_norms(
     return record
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path) -> Files:
+    """As if they were of one class: nobody asks for it."""
     folder = folder / "train" if (folder / "train").is_dir() else folder
-    files = [folder / name for name in image_names(folder)] if folder.is_dir() else []
-    if len(files) < 2:
-        raise ValueError(f"--images {folder}: {len(files)} images there; give a folder of training images")
-    return files
+    names = image_names(folder) if folder.is_dir() else []
+    if len(names) < 2:
+        raise ValueError(f"--images {folder}: {len(names)} images there; give a folder of training images")
+    return Files(ClassFolders((), Paths(folder, names), np.zeros(len(names), np.int64)))
 
 
 def _affine_only(network: Network, source: str | Path) -> bool:
@@ -86,15 +94,16 @@ def _affine_only(network: Network, source: str | Path) -> bool:
 
 
 def _batches(
-    files: list[Path],
+    files: Files,
     chunks: list[list[int]],
     record: WeightRecord,
     workers: int,
     device: torch.device,
     step: Callable[[], None],
 ) -> Iterator[torch.Tensor]:
-    for views in read_views(files, protocol("1-crop"), record, chunks, workers):
-        pixels = torch.stack([view for (view,) in views])
+    viewed = Viewed(files, partial(views_of, protocol("1-crop"), record))
+    for seen in read(viewed, min(workers, os.cpu_count() or 1), batch_sampler=chunks, collate_fn=whole):
+        pixels = torch.stack([view for (view,), *_ in seen])
         yield normalise(pixels, record.mean, record.std, record.channel_order).to(device)
-        for _ in views:
+        for _ in seen:
             step()

@@ -100,6 +100,7 @@ def write_final(
         top5=None if accuracy is None else accuracy.top5_percent,
         shortcut=config.shortcut or (variant.shortcut if variant.family != "vgg" else None),
         num_classes=len(data.classes),
+        norm="GN" if config.norm == "GN" else None,
         mean_image=config.size if config.mean_image else None,
         notes=(*started, *measured, *notes),
     )

@@ -29,7 +29,7 @@ def load_initial(network: Network, config: TrainConfig) -> None:
     source = read_source(config.weights).in_rgb()
     if source.detector or source.for_torchvision:
         raise ValueError(f"weights: {config.weights} is a detector; a classifier starts from a classifier's weights")
-    if facts_of(source.state).affine_only and config.norm != "GN":
+    if facts_of(source.state).affine_only and config.norm != "GN" and source.record.norm is None:
         command = f"weights recompute-norms {config.weights} OUT.safetensors --images {config.data or 'DATA'}"
         raise ValueError(
             f"weights: {config.weights}: its batch norms are affine only, which a training's first step would undo; "

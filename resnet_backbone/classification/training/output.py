@@ -7,10 +7,11 @@ from pathlib import Path
 
 from resnet_backbone.classification.training.checkpoint import kept
 from resnet_backbone.engine import group
+from resnet_backbone.engine.checkpoint import CLASSIFIER
 from resnet_backbone.engine.loop import LAST
 from resnet_backbone.engine.room import disk, refuse
 
-FINAL = "model.safetensors"
+FINAL = CLASSIFIER
 BEST = "model_best.safetensors"
 
 

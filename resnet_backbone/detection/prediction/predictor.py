@@ -22,7 +22,7 @@ from resnet_backbone.detection.training.config import read_config
 from resnet_backbone.detection.training.sets import category_ids
 from resnet_backbone.engine.loop import LAST
 from resnet_backbone.evaluation.pictures import Picture
-from resnet_backbone.weights.load import load_weights
+from resnet_backbone.weights.load import load_weights, read_source
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def load(file: Path, config: Path, overrides: Sequence[str] = ()) -> tuple[Predi
     """The detector of a settled config with all of its weights, and its classes.
 
     Args:
-        file: weights; the record in it settles the input.
+        file: weights, the record in which settles the input; or the state of a run, which `config` is of.
         overrides: KEY VALUE KEY VALUE ..., which win over the config.
 
     Raises:
@@ -104,17 +104,19 @@ def load(file: Path, config: Path, overrides: Sequence[str] = ()) -> tuple[Predi
     cfg = read.cfg
     if "MODEL.WEIGHTS" in read.given:
         raise ValueError(f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}: give --weights instead")
-    cfg.MODEL.WEIGHTS = str(file)
+    source = read_source(file, of_run=True)
+    cfg.MODEL.WEIGHTS = "" if source.of_run else str(file)
     if "MODEL.RESIDUAL.COMPILE" not in read.given:
         cfg.MODEL.RESIDUAL.COMPILE = False  # pays off over a training, not over some images of many sizes
-    prepare(cfg, explicit=read.given)
+    if not source.of_run:
+        prepare(cfg, explicit=read.given)
     classes = classes_of(cfg)
     notes = [choose_device(cfg, asked="MODEL.DEVICE" in read.given)]
     if not classes.names:
         notes.append("the config names no classes: numbers instead; DATA.CLASSES \"['cat', 'dog']\" names them")
     cfg.freeze()
     model = build_detector(cfg)
-    logger.info("%s", load_weights(model, file))
+    logger.info("%s", load_weights(model, source))
     for note in notes:
         if note:
             logger.info("%s", note)

@@ -19,7 +19,7 @@ from resnet_backbone.weights.files import write_weights
 from resnet_backbone.weights.load import find_network
 from resnet_backbone.weights.record import WeightRecord
 
-FINAL = "model_final.pth"
+FINAL = engine.DETECTOR
 BEST = "model_best.pth"
 
 # May differ between a run and its continuation without changing what is learnt.
@@ -148,6 +148,7 @@ def write_final(
         input_size=None,
         resize=None,
         shortcut=variant.shortcut if variant.variant.family != "vgg" else None,
+        norm="GN" if variant.norm == "GN" else None,
     )
     inherited = () if origin is None else origin.notes
     write_weights(path, model.state_dict(), replace(made, notes=(*inherited, *notes)))

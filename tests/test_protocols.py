@@ -161,6 +161,7 @@ def test_what_cannot_be_tested_is_one_sentence(tested):
     (tested / "empty").mkdir()
     assert "neither labels.txt nor class folders" in said(data=tested / "empty")
     assert "--limit 0" in said(limit=0)
+    assert f"{weights} is a file and no folder; choose another folder" in said(output=tested / "net0.safetensors")
     backbone = {k: v for k, v in network().state_dict().items() if not k.startswith("linear")}
     write_weights(tested / "backbone.safetensors", backbone, RECORD)
     assert "there is no classifier (only a backbone)" in said(str(tested / "backbone.safetensors"))

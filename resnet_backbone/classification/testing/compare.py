@@ -12,6 +12,7 @@ from resnet_backbone.classification.testing.images import find_images
 from resnet_backbone.classification.testing.protocols import SCALES, protocol
 from resnet_backbone.classification.testing.testing import check_protocol, load_classifier, run_protocol
 from resnet_backbone.engine.device import find_device
+from resnet_backbone.engine.room import disk, refuse
 
 SHOWN = 5
 """Confusions that are printed."""
@@ -46,6 +47,8 @@ def compare(options: EvalOptions, say: Callable[[str], None] = print) -> int:
     device = find_device(options.device, "--device")
     if options.batch < 1 or options.workers < 0:
         raise ValueError(f"--batch {options.batch}, --workers {options.workers}: at least 1 and 0")
+    if options.output is not None:
+        refuse([disk(options.output, 0)])
     images = find_images(options.data, options.limit)
     networks = [load_classifier(weights, images) for weights in options.weights]
     for weights, (network, _) in zip(options.weights, networks):

@@ -27,7 +27,7 @@ from resnet_backbone.weights.record import WeightRecord
 from resnet_backbone.weights.verify import labelled_images
 
 TOGETHER = 16
-"""Images that are read before their views go through the network."""
+"""Images that are read before their views go through the network, at least."""
 KINDS = "class folders, tar shards (index.json), CIFAR's official files, or a folder with a labels.txt"
 Seen = tuple[Views, int, int, tuple[()]]
 """Views of an image, its label and its number in the split."""

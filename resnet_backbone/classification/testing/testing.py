@@ -9,7 +9,7 @@ import numpy as np
 
 from resnet_backbone.classification.data.splits import Files
 from resnet_backbone.classification.testing.answers import Answers
-from resnet_backbone.classification.testing.images import LabelledImages, read_views
+from resnet_backbone.classification.testing.images import TOGETHER, LabelledImages, read_views
 from resnet_backbone.classification.testing.protocols import Protocol, probabilities
 from resnet_backbone.engine.progress import Progress
 from resnet_backbone.models.build import build_network
@@ -95,7 +95,8 @@ def run_protocol(
     """
     progress = Progress(len(images), label)
     found, labels, numbers = [], list[int](), list[int]()
-    for seen in progress.waiting(read_views(images, protocol, record, workers=workers)):
+    size = max(TOGETHER, batch)
+    for seen in progress.waiting(read_views(images, protocol, record, workers=workers, size=size)):
         views = [views for views, _, _, _ in seen]
         found.append(probabilities(network, record, views, protocol.everywhere, batch=batch).numpy())
         labels += [label for _, label, _, _ in seen]

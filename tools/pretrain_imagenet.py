@@ -9,7 +9,8 @@ from pathlib import Path
 
 EXAMPLES = """examples:
   python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data imagenet --num-gpus 8
-  torchrun --nproc-per-node 8 tools/pretrain_imagenet.py --config configs/imagenet/R101.yaml --data imagenet
+  torchrun --nproc-per-node 8 --max-restarts 3 tools/pretrain_imagenet.py --config configs/imagenet/R101.yaml \\
+      --data imagenet --resume   # a process that dies is started again, docs/pretraining.md
   python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data imagenet --num-gpus 8 --check
   python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data imagenet --resume
   python tools/pretrain_imagenet.py --config configs/cifar/resnet20.yaml --data cifar-10-binary.tar.gz --seed 1

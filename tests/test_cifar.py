@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import re
+import struct
 import tarfile
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -24,6 +27,25 @@ def rows(pixels, *labels) -> bytes:
     return np.concatenate(
         [*(label[:, None].astype(np.uint8) for label in labels), pixels.reshape(len(pixels), -1)], 1
     ).tobytes()
+
+
+class Python2(pickle._Pickler):
+    """Strings and bytes as Python 2 wrote them, with which the official files were made."""
+
+    dispatch: ClassVar[dict] = dict(pickle._Pickler.dispatch)
+
+    def save_string(self, value: str | bytes) -> None:
+        data = value if isinstance(value, bytes) else value.encode()
+        self.write(pickle.BINSTRING + struct.pack("<i", len(data)) + data)
+        self.memoize(value)
+
+    dispatch[str] = dispatch[bytes] = save_string
+
+
+def pickled_by_python2(content: object) -> bytes:
+    file = io.BytesIO()
+    Python2(file, protocol=2).dump(content)
+    return file.getvalue().replace(b"numpy._core", b"numpy.core")
 
 
 def ten_binary(root: Path) -> Path:
@@ -52,8 +74,8 @@ def ten_python(root: Path) -> Path:
     splits = [(f"data_batch_{k + 1}", slice(10 * k, 10 * k + 10), 0) for k in range(5)] + [("test_batch", slice(20), 1)]
     for name, part, which in splits:
         content = {"data": (TRAIN, TEST)[which][part].reshape(-1, 3072), "labels": LABELS[10][which][part].tolist()}
-        (folder / name).write_bytes(pickle.dumps({**content, "batch_label": name}, protocol=2))
-    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": TEN, "num_vis": 3072}, protocol=2))
+        (folder / name).write_bytes(pickled_by_python2({**content, "batch_label": name}))
+    (folder / "batches.meta").write_bytes(pickled_by_python2({"label_names": TEN, "num_vis": 3072}))
     return folder
 
 

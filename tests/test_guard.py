@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
 
 import pytest
@@ -70,6 +72,20 @@ def test_an_interrupt_in_the_middle_of_torchs_writing_is_an_interrupt(capsys):
 
     assert guarded(action, memory_remedy="") == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_sigterm_does_not_interrupt_who_leaves_already(capsys):
+    """torchrun sends it to all others as soon as the first of them is gone."""
+
+    def action() -> int:
+        raise ValueError("7.png: not readable")
+
+    def leave(line: str, code: int) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return say_and_leave(line, code)
+
+    assert guarded(action, memory_remedy="", leave=leave) == 1
+    assert capsys.readouterr().err == "error: 7.png: not readable\n"
 
 
 def test_an_error_of_the_program_keeps_its_traceback():

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -102,6 +103,35 @@ def test_one_that_is_killed_ends_the_other_with_a_sentence_that_names_it(capfd, 
     codes, [said], _ = ends(capfd, job(partial(die, rank)))
     assert codes == ([-9, 1] if rank == 0 else [1, -9])
     assert re.fullmatch(rf"error: process {rank} of 2 \(host .*, pid \d+\) has died: killed, .*; go on", said)
+
+
+def lose() -> None:
+    """The first process has lost the second one, gets torchrun's SIGTERM, and hears then that the second has died."""
+    if group.rank():
+        time.sleep(1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    raise RuntimeError("gloo: Connection closed by peer")
+
+
+def test_sigterm_does_not_end_who_waits_to_hear_the_reason(capfd):
+    codes, [said], _ = ends(capfd, job(lose))
+    assert codes == [1, -9] and "error: process 1 of 2" in said and said.endswith("; go on")
+
+
+def test_sigterm_ends_who_waits_for_one_that_died_before_it_came(monkeypatch, capfd):
+    """torchrun sends it, and keeps the store where they were to meet."""
+    store = distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    for name, value in {**torchruns(1, store.port, 2), "TORCHELASTIC_USE_AGENT_STORE": "True"}.items():
+        monkeypatch.setenv(name, value)
+    waiting = multiprocessing.get_context("fork").Process(target=lambda: sys.exit(start(job(wait), Asked())))
+    waiting.start()
+    store.wait(["ticket/1"], timedelta(seconds=60))
+    time.sleep(0.5)  # until it waits for the answer
+    waiting.terminate()
+    waiting.join(20)
+    waiting.kill()
+    assert waiting.exitcode == 130 and capfd.readouterr().err == "interrupted\n"
 
 
 def test_what_is_wrong_for_all_is_said_once(capfd):

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_pretraining import SMALL, metrics, options, tool, write_stripes
+from made_pretraining import SMALL, TOOL, forked, metrics, options, tool, write_stripes
 from test_launch import ends
 from test_launch import job as job_of
 from test_training_run import assert_same
+from torch.distributed import run as torchrun
 
 from resnet_backbone.classification.data.batches import evaluation_batches
 from resnet_backbone.classification.data.order import Order
@@ -178,3 +179,35 @@ def test_they_stop_together_and_go_on_together(folders, tmp_path, monkeypatch, c
     assert together(capfd, tmp_path / "whole", config, folders)[0] == [0, 0]
     assert_same(*(torch.load(tmp_path / run / "last.pth", weights_only=True) for run in ("whole", "run")))
     assert_same(state(tmp_path / "whole"), state(tmp_path / "run"))
+
+
+def test_torchrun_starts_them_again(folders, tmp_path, monkeypatch, losses, capfd):
+    """One is killed as often as there are restarts and once more; the same command goes on, to the same bits."""
+    config, dying = replace(SIX, iterations=8, save_every=2.0, test_every=4.0, ema=0.9, drop_path=0.3), [3, 5]
+    run, step = options(tmp_path / "run", config, folders), Loop._step
+
+    def killed(self, *arguments):
+        done = tmp_path / f"killed{self.iteration}"
+        if group.rank() == 1 and self.iteration in dying and not done.exists():
+            done.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, *arguments)
+
+    def start() -> int | None:
+        """Its workers are forks of this process, which need not import everything."""
+        flags = ["--nproc-per-node", "2", "--max-restarts", "1", "--run-path", "--start-method", "fork"]
+        flags += ["--log-dir", str(tmp_path / "logs")]
+        words = [str(TOOL), "--config", str(run.config), "--output", str(run.folder), "--resume"]
+        return forked(lambda: torchrun.main([*flags, *words]))[0]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_step", killed)
+        assert start() == 1
+        said = capfd.readouterr()
+        assert said.err.count("error: process 1 of 2 (host") == 2
+        assert "nothing to resume" in said.out and "after 2 iterations" in said.out
+        assert start() == 0 and "resumed from" in capfd.readouterr().out
+    assert together(capfd, tmp_path / "whole", config, folders)[0] == [0, 0]
+    whole = losses(tmp_path / "whole")
+    assert losses(run.folder)[1] == whole[1][:3] + whole[1][2:5] + whole[1][4:]
+    assert_same(state(tmp_path / "whole"), state(run.folder))

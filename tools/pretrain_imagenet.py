@@ -9,18 +9,20 @@ from pathlib import Path
 
 EXAMPLES = """examples:
   python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data imagenet --num-gpus 8
-  torchrun --nproc-per-node 8 tools/pretrain_imagenet.py --config configs/imagenet/R101.yaml --data imagenet
+  torchrun --nproc-per-node 8 --max-restarts 3 tools/pretrain_imagenet.py --config configs/imagenet/R101.yaml \\
+      --data imagenet --resume   # a process that dies is started again, docs/pretraining.md
   python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data imagenet --num-gpus 8 --check
   python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data imagenet --resume
-  python tools/pretrain_imagenet.py --config configs/cifar/resnet20.yaml --data cifar-10-binary.tar.gz --seed 1
+  python tools/pretrain_imagenet.py --config configs/cifar/resnet20.yaml --data torchvision://CIFAR10 --seed 1
   python tools/pretrain_imagenet.py --config configs/imagenet/R18.yaml --data my_photos epochs 10 schedule cosine \\
       weights torchvision://ResNet18_Weights.IMAGENET1K_V1 fresh_head true rate_per_256 0.01
   python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data synthetic   # its speed
 
 DATA are class folders (train/<class>/*.jpg and val/<class>/*.jpg), tar shards (docs/data.md), CIFAR-10 or -100 in its
-official files, or synthetic: 120 iterations on noise that costs nothing, to learn how fast the network trains; leaves
-no weights. KEY VALUE pairs win over the config file; every key is explained in
-resnet_backbone/classification/recipe/config.py, the rest in docs/pretraining.md. Then a detector from the weights:
+official files (torchvision://CIFAR10 and torchvision://CIFAR100 download them into ~/.cache/resnet_backbone), or
+synthetic: 120 iterations on noise that costs nothing, to learn how fast the network trains; leaves no weights.
+KEY VALUE pairs win over the config file; every key is explained in resnet_backbone/classification/recipe/config.py, the
+rest in docs/pretraining.md. Then a detector from the weights:
   python tools/train_net.py --config configs/faster_rcnn_R50_coco.yaml MODEL.WEIGHTS runs/imagenet/R50/model.safetensors
 """
 

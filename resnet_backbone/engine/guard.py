@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import sys
 from collections.abc import Callable
 
@@ -39,23 +40,28 @@ def guarded(
         workers: what the number of a data loader's workers is called.
         interrupted: the sentence for Ctrl-C and SIGTERM, where the interrupt brings none.
     """
+
+    def left(line: str, code: int) -> int:
+        with on_sigterm(signal.SIG_IGN):  # torchrun sends it as soon as another process has left
+            return leave(line, code)
+
     with on_sigterm(interrupt_once):
         try:
             return action()
         except KeyboardInterrupt as interrupt:
-            return leave(str(interrupt) or interrupted, 130)
+            return left(str(interrupt) or interrupted, 130)
         except Stopped as stopped:
-            return leave(str(stopped), 130)
+            return left(str(stopped), 130)
         except (ValueError, OSError) as error:
             said = str(error)
         except (RuntimeError, MemoryError) as error:
             if isinstance(error.__context__, KeyboardInterrupt):  # torch's writer fails of it in its own way
-                return leave(str(error.__context__) or interrupted, 130)
+                return left(str(error.__context__) or interrupted, 130)
             remedy = _remedy(error, memory_remedy, workers)
             if remedy is None:
                 raise
             said = f"{(str(error) or 'out of memory').splitlines()[0]} Remedy: {remedy}"
-        return leave(f"error: {said}", 1)
+        return left(f"error: {said}", 1)
 
 
 def _remedy(error: RuntimeError | MemoryError, memory_remedy: str, workers: str) -> str | None:

@@ -67,7 +67,7 @@ class GracefulStop:
 
 
 @contextlib.contextmanager
-def on_sigterm(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+def on_sigterm(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> Iterator[None]:
     """While entered, `handler` gets SIGTERM; does nothing outside the main thread."""
     if not _handlers_allowed():
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -119,10 +120,12 @@ def bound(job: Job, host: str) -> int:
         return _guarded(job, _whole(together), leave)
     except Exception as error:
         said = processes.first_line(error)
-        if processes.is_lost_connection(error) and lifeline:
-            return lifeline.lost(f"error: process {group.rank()} lost its connection to another ({said}); {job.remedy}")
-        traceback.print_exc()
-        return leave(f"error: {type(error).__name__}: {said}", 1)
+        with on_sigterm(signal.SIG_IGN):  # torchrun sends it for the death whose sentence is about to be heard
+            if processes.is_lost_connection(error) and lifeline:
+                line = f"error: process {group.rank()} lost its connection to another ({said}); {job.remedy}"
+                return lifeline.lost(line)
+            traceback.print_exc()
+            return leave(f"error: {type(error).__name__}: {said}", 1)
 
 
 def _looked(job: Job, asked: Asked, place: Place | None, look: Callable[[int, int], int]) -> int:

@@ -210,26 +210,33 @@ def agreed_store(store: Store, rank: int, world: int, wait: timedelta) -> Store:
     part, and tells the name to those alone who answer.
 
     Raises:
-        TimeoutError: names the processes that did not come, in the first.
+        TimeoutError: names the processes that did not come.
     """
     store.set_timeout(wait)
+    deadline = time.monotonic() + wait.total_seconds()
     if rank:
         ticket = secrets.token_hex(8)
         store.set(f"ticket/{rank}", ticket)
+        while not store.check([f"name/{ticket}"]):  # no signal would end torch's own waiting
+            _pause(deadline, [0])
         name = store.get(f"name/{ticket}").decode()
         store.set(f"here/{name}/{rank}", "")
         return PrefixStore(name, store)
     name, missing = secrets.token_hex(8), list(range(1, world))
-    deadline = time.monotonic() + wait.total_seconds()
     while missing:
         for other in missing:
             if store.check([f"ticket/{other}"]):  # perhaps one of the start before, whose answer nobody reads
                 store.set(f"name/{store.get(f'ticket/{other}').decode()}", name)
         missing = [other for other in missing if not store.check([f"here/{name}/{other}"])]
-        if missing and time.monotonic() > deadline:
-            raise TimeoutError(f"missing: {', '.join(map(str, missing))}")
-        time.sleep(0.02)
+        if missing:
+            _pause(deadline, missing)
     return PrefixStore(name, store)
+
+
+def _pause(deadline: float, missing: list[int]) -> None:
+    if time.monotonic() > deadline:
+        raise TimeoutError(f"missing: {', '.join(map(str, missing))}")
+    time.sleep(0.05)
 
 
 def _local_group(place: Place, timeout: timedelta) -> Any:

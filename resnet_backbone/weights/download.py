@@ -23,11 +23,14 @@ CHUNK = 1 << 20
 ELSEWHERE = "or download it elsewhere and give its path"
 
 
-def fetch(url: str, *, sha256_prefix: str | None = None, name: str | None = None, pause: float = 1.0) -> Path:
+def fetch(
+    url: str, *, sha256_prefix: str | None = None, md5: str | None = None, name: str | None = None, pause: float = 1.0
+) -> Path:
     """The file behind `url`, from the cache where it is there already.
 
     Args:
         sha256_prefix: first digits of the hash that the file must have; `url#sha256=...` says it too.
+        md5: the whole one, where its publisher states no other hash.
         name: of the file in the cache; default is the last part of the address.
         pause: seconds before the second attempt, doubled for each further one.
 
@@ -35,39 +38,38 @@ def fetch(url: str, *, sha256_prefix: str | None = None, name: str | None = None
         WeightsError: no such address, no connection, too often interrupted, or another hash.
     """
     url, _, fragment = url.partition("#sha256=")
-    sha256_prefix = fragment or sha256_prefix
+    algorithm, wanted = ("md5", md5) if md5 else ("sha256", fragment or sha256_prefix)
     target = cache_folder() / (name or url.rstrip("/").rsplit("/", 1)[-1])
     target.parent.mkdir(parents=True, exist_ok=True)
     with (target.parent / f".{target.name}.lock").open("w") as lock:
         # Eight processes of one machine start at once: one downloads, the others wait.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if target.is_file() and _hash_fits(target, sha256_prefix):
+        if target.is_file() and _hash_fits(target, algorithm, wanted):
             return target
         part = target.with_name(f"{target.name}.part")
         expected = _download(url, part, pause)
-        if expected is not None and sha256_prefix is None and len(expected) == 64:
-            sha256_prefix = expected
-        if not _hash_fits(part, sha256_prefix):
-            found = _sha256(part)
+        if expected is not None and wanted is None and len(expected) == 64:
+            wanted = expected
+        if not _hash_fits(part, algorithm, wanted):
+            found = _hash(part, algorithm)
             part.unlink()
             raise WeightsError(
-                f"{url}: the file has sha256 {found[:16]}..., not {sha256_prefix}; "
-                f"it was deleted. Try again, {ELSEWHERE}"
+                f"{url}: the file has {algorithm} {found[:16]}..., not {wanted}; it was deleted. Try again, {ELSEWHERE}"
             )
         os.replace(part, target)
     return target
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
+def _hash(path: Path, algorithm: str) -> str:
+    digest = hashlib.new(algorithm, usedforsecurity=False)  # where md5 is forbidden for security
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
 
 
-def _hash_fits(path: Path, prefix: str | None) -> bool:
-    return prefix is None or _sha256(path).startswith(prefix)
+def _hash_fits(path: Path, algorithm: str, prefix: str | None) -> bool:
+    return prefix is None or _hash(path, algorithm).startswith(prefix)
 
 
 def _download(url: str, part: Path, pause: float) -> str | None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_backbone.classification.data.cifar import is_cifar, read_cifar
+from resnet_backbone.classification.data.cifar_download import SOURCES, TORCHVISION, cifar_archive
 from resnet_backbone.classification.data.folders import ClassFolders, find_splits
 from resnet_backbone.classification.data.shard_files import is_remote
 from resnet_backbone.classification.data.shard_index import INDEX, ShardSet, open_splits
@@ -19,7 +20,7 @@ Pixels = NDArray[np.uint8]
 SYNTHETIC = "synthetic"
 KINDS = (
     "a folder with train/<class>/*.jpg and val/<class>/*.jpg in it, or tar shards (train/index.json), or CIFAR's "
-    f"official files, or {SYNTHETIC}"
+    f"official files, which {SOURCES} downloads, or {SYNTHETIC}"
 )
 """What `open_data` takes, for people."""
 
@@ -204,6 +205,8 @@ class Data:
 def open_data(path: str, *, holdout: int = 0, seed: int = 0) -> Data:
     """Finds out what is at `path`: class folders, tar shards, CIFAR in one of its layouts, or "synthetic".
 
+    torchvision://CIFAR10 and torchvision://CIFAR100 are downloaded, once for all processes of a machine.
+
     Args:
         holdout: training images to leave out and choose by, drawn by `seed` in equal shares of all classes.
 
@@ -212,6 +215,8 @@ def open_data(path: str, *, holdout: int = 0, seed: int = 0) -> Data:
     """
     if not path:
         raise ValueError(f"no data: --data PATH, class folders, tar shards, CIFAR, or {SYNTHETIC}")
+    if path.startswith(TORCHVISION):
+        path = str(cifar_archive(path))
     root = Path(path)
     train: Split
     val: Split

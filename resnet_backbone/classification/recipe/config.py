@@ -79,7 +79,7 @@ class TrainConfig:
         seed: of everything that is drawn.
         device: "cpu", "cuda", "cuda:1" ...; empty: a GPU if there is one.
         wandb: project of Weights & Biases that the metrics are sent to; empty for none.
-        data: class folders, CIFAR or shards; "synthetic" for none.
+        data: class folders, CIFAR or shards; "torchvision://CIFAR10" downloads it; "synthetic" for none.
     """
 
     network: str

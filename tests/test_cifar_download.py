@@ -19,6 +19,7 @@ from test_weights_download import Handler, server  # noqa: F401
 from resnet_backbone.cache import cache_folder
 from resnet_backbone.classification.data.splits import open_data
 from resnet_backbone.classification.launch import job
+from resnet_backbone.classification.testing.images import find_images
 from resnet_backbone.weights import download
 
 SOURCE = "torchvision://CIFAR10"
@@ -53,6 +54,11 @@ def test_it_is_downloaded_once(published):
     (cache_folder() / published.filename).write_bytes(b"damaged")
     assert_opens()
     assert len(Handler.requests) == 2
+
+
+def test_its_test_images_are_tested_on(published):
+    images = find_images(SOURCE)
+    assert np.array_equal(images.split.images, TEST) and images.labels.tolist() == LABELS[10][1].tolist()
 
 
 def test_two_processes_download_it_once_and_train(published, tmp_path, capfd):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from resnet_backbone.classification.data.batch import first_error
 from resnet_backbone.classification.data.cifar import is_cifar
+from resnet_backbone.classification.data.cifar_download import SOURCES, TORCHVISION, cifar_archive
 from resnet_backbone.classification.data.folders import ClassFolders, Paths
 from resnet_backbone.classification.data.loader import read
 from resnet_backbone.classification.data.once import once
@@ -28,7 +29,7 @@ from resnet_backbone.weights.verify import labelled_images
 
 TOGETHER = 16
 """Images that are read before their views go through the network, at least."""
-KINDS = "class folders, tar shards (index.json), CIFAR's official files, or a folder with a labels.txt"
+KINDS = f"class folders, tar shards (index.json), CIFAR's official files, {SOURCES}, or a folder with a labels.txt"
 Seen = tuple[Views, int, int, tuple[()]]
 """Views of an image, its label and its number in the split."""
 
@@ -73,7 +74,7 @@ def find_images(data: str | Path, limit: int | None = None) -> LabelledImages:
     """The validation images at `data`, which may have no training images beside them.
 
     Class folders, tar shards (by path or address; both also below `data`/val), CIFAR's test images in any of its
-    layouts, or a folder with a `labels.txt` of lines of name and class index.
+    layouts or torchvision://CIFAR10, or a folder with a `labels.txt` of lines of name and class index.
 
     Args:
         limit: only so many, spread evenly over all.
@@ -91,6 +92,8 @@ def find_images(data: str | Path, limit: int | None = None) -> LabelledImages:
 
 
 def _open(data: str) -> tuple[Split, tuple[str, ...]]:
+    if data.startswith(TORCHVISION):
+        data = str(cifar_archive(data))
     if is_remote(data):
         shards = ShardSet.open(f"{data.rstrip('/')}/val")
         return Streamed(shards), shards.classes

@@ -125,6 +125,10 @@ class Points:
     hollow: bool = False
 
 
+ALIKE = 1.15
+"""Numbers of parameters of a smaller ratio have one tick."""
+
+
 def scatter(points: Sequence[Points], caption: str, y_label: str) -> Figure:
     """Parameters against error."""
     figure, (axes,) = _canvas(1, 1, 0.6 * SIZE, 2.6, caption, labels=0.15, titled=True)
@@ -135,17 +139,20 @@ def scatter(points: Sequence[Points], caption: str, y_label: str) -> Figure:
             linewidth=1.0, markersize=4.5, capsize=2, linestyle=":" if one.hollow else "-",
             markerfacecolor="white" if one.hollow else one.colour, zorder=3 if one.hollow else 2,
         )  # fmt: skip
-        for name, place in zip(one.names, one.rows[:, :2]):
+        side = -1 if one.names_below else 1
+        for name, (place, error, spread) in zip(one.names, one.rows):
             axes.annotate(
-                name, (place[0], place[1]), (0, -8 if one.names_below else 8), textcoords="offset points",
+                name, (place, error + side * spread), (0, 8 * side), textcoords="offset points",
                 ha="center", va="center", color=one.colour,
             )  # fmt: skip
     highest = max(float((one.rows[:, 1] + one.rows[:, 2]).max()) for one in points)
     axes.set(xscale="log", xlabel="parameters (millions)", ylabel=y_label, ylim=(0, 1.2 * highest))
     axes.margins(x=0.08)
     axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
-    ticks = _apart(np.unique(np.concatenate([one.rows[:, 0] for one in points])))
-    axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+    sizes = np.unique(np.concatenate([one.rows[:, 0] for one in points]))
+    alike = sizes[-1] < ALIKE * sizes[0]
+    ticks = [sizes[0], sizes[-1]] if alike else _apart(sizes)
+    axes.set_xticks(ticks, [f"{tick:{'.4g' if alike else '.3g'}}" for tick in ticks])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="x", which="minor", length=0)
     # Above the axes, where no point can be.
@@ -153,7 +160,7 @@ def scatter(points: Sequence[Points], caption: str, y_label: str) -> Figure:
     return figure
 
 
-def _apart(values: Sequence[float] | NDArray[np.float64], ratio: float = 1.15) -> list[float]:
+def _apart(values: Sequence[float] | NDArray[np.float64], ratio: float = ALIKE) -> list[float]:
     """Of rising values those at least `ratio` times the one before."""
     kept: list[float] = []
     for value in values:

@@ -15,7 +15,7 @@ from resnet_backbone.models.variants import find_variant, title
 CONFIGS = Path(__file__).parents[1] / "configs"
 MODERN = "1-crop, modern"
 """The experiment of a modern recipe's run."""
-OTHER_DATA = ("_shapes", "_imagenette")
+OTHER_DATA = ("_shapes", "_imagenette", "_photos")
 """Recipes that stand beside no error of the paper."""
 PRINTED = {network: {"error": text} for network, text in paper.CIFAR_PRINTED.items()}
 CIFAR_ROWS = [Row(CIFAR, name, {"error": error}, 2, PRINTED.get(name, {})) for name, error in paper.CIFAR.items()]

@@ -13,13 +13,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import classification_tables, detection_tables, recipe_tables, reproduction, tables
+from benchmarks import classification_tables, detection_tables, photos, recipe_tables, reproduction, tables
 from benchmarks.record import RESULTS, read
 
 ROOT = Path(__file__).parents[1]
 TABLES = {
     name: table
-    for module in (tables, classification_tables, detection_tables, recipe_tables, reproduction)
+    for module in (tables, classification_tables, detection_tables, recipe_tables, reproduction, photos)
     for name, table in module.TABLES.items()
 }
 BEGIN = re.compile(r"<!-- generated: (?P<name>\S+) -->")

@@ -24,7 +24,7 @@ CONFIGS = ROOT / "configs"
 RECIPES = sorted([*(CONFIGS / "imagenet").glob("*.yaml"), *(CONFIGS / "cifar").glob("*.yaml")])
 HEAD = ("Command", "Hardware", "Time", "Expected", "Measured")
 IMAGENET, CIFAR = 1_281_167, 50_000
-SMALL = {"R18_shapes", "R18_imagenette", "plain18_imagenette"}
+SMALL = {"R18_shapes", "R18_photos", "R18_imagenette", "plain18_imagenette"}
 """Recipes of other data than the paper's."""
 
 # The paper's Tables 1 and 6, 1,000 and 10 classes.

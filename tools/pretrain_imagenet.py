@@ -14,8 +14,7 @@ EXAMPLES = """examples:
   python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data imagenet --num-gpus 8 --check
   python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data imagenet --resume
   python tools/pretrain_imagenet.py --config configs/cifar/resnet20.yaml --data torchvision://CIFAR10 --seed 1
-  python tools/pretrain_imagenet.py --config configs/imagenet/R18.yaml --data my_photos epochs 10 schedule cosine \\
-      weights torchvision://ResNet18_Weights.IMAGENET1K_V1 fresh_head true rate_per_256 0.01
+  python tools/pretrain_imagenet.py --config configs/imagenet/R18_photos.yaml --data my_photos   # some hundreds
   python tools/pretrain_imagenet.py --config configs/imagenet/R50.yaml --data synthetic   # its speed
 
 DATA are class folders (train/<class>/*.jpg and val/<class>/*.jpg), tar shards (docs/data.md), CIFAR-10 or -100 in its

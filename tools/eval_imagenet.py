@@ -11,10 +11,10 @@ EXAMPLES = """examples:
   python tools/eval_imagenet.py --weights runs/cifar/resnet20/model.safetensors --data cifar-10-binary.tar.gz
 
 DATA is what a run of pretraining validates on: class folders or tar shards (by path or address), themselves or in val/,
-or the test images of CIFAR-10 or -100, official files or torchvision://CIFAR10; or a folder with a labels.txt, lines of file
-name and class index. What the network is and how its input is normalised is in the weights' record. Several --weights
-are tested each, and their probabilities averaged. With --output there are tables of errors by class, of confusions,
-and of every answer.
+or the test images of CIFAR-10 or -100, official files or torchvision://CIFAR10; or a folder with a labels.txt, lines of
+file name and class index. What the network is and how its input is normalised is in the weights' record. Several
+--weights are tested each, and their probabilities averaged. With --output there are tables of errors by class, of
+confusions, and of every answer.
 """
 
 

@@ -8,7 +8,9 @@ import pytest
 import torch
 import torchvision
 from made_pretraining import SMALL, metrics, options, tool, write_stripes
+from test_models import randomize_statistics
 
+import resnet_backbone as rb
 from resnet_backbone.classification.training.classifier import build_classifier
 from resnet_backbone.classification.training.initial import load_initial
 from resnet_backbone.cli import main
@@ -23,6 +25,7 @@ HEAD = "linear.weight", "linear.bias"
 def torchvisions(tmp_path):
     """A file of torchvision's ResNet-18 for three classes, and the network."""
     network = torchvision.models.resnet18(num_classes=3).eval()
+    randomize_statistics(network)
     torch.save(network.state_dict(), tmp_path / "theirs.pth")
     return tmp_path / "theirs.pth", network
 
@@ -126,9 +129,13 @@ def test_a_detector_or_a_backbone_is_no_classifier(tmp_path, torchvisions):
         load_initial(build_classifier(config, 3), config)
 
 
-def test_norms_without_statistics_are_refused_with_the_command_that_gives_them(tmp_path, torchvisions, folders):
+@pytest.mark.parametrize("filled", [False, True], ids=["none", "as a frozen norm was filled"])
+def test_norms_without_statistics_are_refused_with_the_command_that_gives_them(tmp_path, torchvisions, folders, filled):
     _, theirs = torchvisions
     torch.save({k: v for k, v in theirs.state_dict().items() if "running_" not in k}, tmp_path / "affine.pth")
+    if filled:
+        frozen = rb.build("resnet18", num_classes=3, norm="FrozenBN", weights=tmp_path / "affine.pth")
+        torch.save(frozen.state_dict(), tmp_path / "affine.pth")
     config = replace(WIDE, weights=str(tmp_path / "affine.pth"), data=str(folders))
     with pytest.raises(
         ValueError, match="its batch norms are affine only, which a training's first step would undo"

@@ -228,7 +228,11 @@ def _vgg_names(variant: Variant) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the tensors themselves say about their network."""
+    """What the tensors themselves say about their network.
+
+    Attributes:
+        affine_only: norms without statistics, or with a mean of 0 everywhere: a frozen norm's that was filled.
+    """
 
     variant: str | None
     shortcut: str | None
@@ -250,7 +254,7 @@ def facts_of(state: Mapping[str, torch.Tensor]) -> Facts:
     stem = state.get("stem.conv1.weight", state.get("conv1_1.weight"))
     res2 = state.get("res2.0.conv3.weight", state.get("res2.0.conv2.weight"))
     norms = any(key.endswith("norm.weight") for key in state)
-    statistics = any(key.endswith("running_mean") for key in state)
+    statistics = any(bool(value.any()) for key, value in state.items() if key.endswith("running_mean"))
     return Facts(
         variant=_variant_of(state, tuple(depths)),
         shortcut=_shortcut_of(state),

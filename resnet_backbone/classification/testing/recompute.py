@@ -23,9 +23,9 @@ from resnet_backbone.engine.device import find_device
 from resnet_backbone.engine.progress import Progress
 from resnet_backbone.images.listing import image_names
 from resnet_backbone.images.transforms import normalise
-from resnet_backbone.models.network import Network
 from resnet_backbone.weights.files import check_suffix, write_weights
 from resnet_backbone.weights.load import AFFINE_ONLY
+from resnet_backbone.weights.naming import facts_of
 from resnet_backbone.weights.record import WeightRecord
 
 
@@ -61,7 +61,9 @@ def recompute_norms(
     files = _files(Path(images))
     order = np.random.default_rng(0).permutation(len(files))[:count]
     network, record = load_network(source)
-    affine_only = _affine_only(network, source)
+    if not any(isinstance(module, NORMS) for module in network.modules()):
+        raise ValueError(f"{source}: {network.variant.name} has no batch norms here; use the weights as they are")
+    affine_only = facts_of(network.state_dict()).affine_only
     network.to(find_device(device, "--device"))
     progress = Progress(len(order), "batch norms")
     chunks = [chunk.tolist() for chunk in np.array_split(order, max(len(order) // batch, 1))]
@@ -83,14 +85,6 @@ def _files(folder: Path) -> Files:
     if len(names) < 2:
         raise ValueError(f"--images {folder}: {len(names)} images there; give a folder of training images")
     return Files(ClassFolders((), Paths(folder, names), np.zeros(len(names), np.int64)))
-
-
-def _affine_only(network: Network, source: str | Path) -> bool:
-    """Whether the norms' statistics are in scale and shift."""
-    norms = [module for module in network.modules() if isinstance(module, NORMS)]
-    if not norms:
-        raise ValueError(f"{source}: {network.variant.name} has no batch norms here; use the weights as they are")
-    return not any(norm.get_buffer("running_mean").any() for norm in norms)
 
 
 def _batches(

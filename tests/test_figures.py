@@ -181,6 +181,10 @@ def test_what_is_wrong_is_one_sentence(runs, tmp_path, monkeypatch, capsys):
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert ended.value.code == 1 and error.startswith("error: ")
     assert "model.safetensors: weights of cifar_resnet14, but config.yaml beside them says cifar_resnet8" in error
+    monkeypatch.setattr(sys, "argv", [*words, "--data", "torchvision://MNIST"])  # an address stays one
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(TOOL), run_name="__main__")
+    assert "error: torchvision://MNIST: --data takes torchvision://CIFAR10" in capsys.readouterr().err
     with pytest.raises(ValueError, match="--top 0: an error in percent"):
         draw_figures(FigureOptions((runs,), tmp_path / "o", top=0.0))
     for name in "ab":

@@ -114,6 +114,12 @@ def test_what_does_not_fit_is_refused(torchvisions, changed, said):
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
+def test_a_refusal_names_the_file_and_not_the_run_that_wrote_it(own):
+    config = replace(WIDE, weights=str(own))
+    with pytest.raises(ValueError, match="^" + str(own) + ": tensors of another shape"):
+        load_initial(build_classifier(config, 2), config)
+
+
 def test_a_detector_or_a_backbone_is_no_classifier(tmp_path, torchvisions):
     _, theirs = torchvisions
     state = theirs.state_dict()

@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from made_networks import random_norms
 
 from resnet_backbone.classification.launch import RunOptions, run
-from resnet_backbone.weights.files import read_weights
+from resnet_backbone.models.build import build_network
+from resnet_backbone.weights.files import read_weights, write_weights
+from resnet_backbone.weights.record import WeightRecord
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -36,3 +39,14 @@ def test_a_smoke_run_looks_at_few_of_the_images_and_obeys_the_command_line(tmp_p
 def test_a_smoke_run_is_not_resumed(tmp_path):
     with pytest.raises(ValueError, match="--smoke: trains and tests from the beginning"):
         run(RunOptions(CONFIGS / "imagenet/R18.yaml", (), tmp_path, smoke=True, resume=True))
+
+
+def test_a_smoke_run_starts_from_weights_whatever_their_classes_and_on_the_users_images_not(tmp_path, folders):
+    own = ("network", "cifar_resnet8", "weights", str(tmp_path / "own.safetensors"), "device", "cpu")
+    record = WeightRecord("resnet_backbone", "made", "cifar_resnet8", num_classes=3)
+    network = random_norms(build_network("cifar_resnet8", num_classes=3))
+    write_weights(tmp_path / "own.safetensors", network.state_dict(), record)
+    run(RunOptions(CONFIGS / "imagenet/R18.yaml", own, tmp_path / "generated", smoke=True))
+    assert read_weights(tmp_path / "generated/model.safetensors").record.num_classes == 6
+    with pytest.raises(ValueError, match="tells 3 classes apart, the data have 2; fresh_head true"):
+        run(RunOptions(CONFIGS / "imagenet/R18.yaml", (*own, "data", str(folders)), tmp_path / "own", smoke=True))

@@ -10,9 +10,11 @@ from made_classifier_runs import write_run
 
 from resnet_backbone.classification.figures import captions
 from resnet_backbone.classification.figures.curves import band, group_runs, windowed
+from resnet_backbone.classification.figures.figures_page import section
 from resnet_backbone.classification.figures.paper import RunLength
 from resnet_backbone.classification.figures.run_folders import Curve, find_runs
 
+MEAN = [123.675, 116.28, 103.53]
 TEST = [(200, 40.0), (400, 20.0)]
 
 
@@ -60,6 +62,14 @@ def test_an_unfinished_run_says_how_far_it_is(tmp_path):
 def test_the_later_line_of_an_iteration_counts(tmp_path):
     write_run(tmp_path / "a", "cifar_resnet20", test=[(200, 40.0), (400, 20.0), (400, 18.0)], weights=False)
     assert points(find_runs([tmp_path])[0].test) == [(200, 40.0), (400, 18.0)]
+
+
+def test_a_run_from_before_a_setting_existed_is_one_with_its_default(tmp_path):
+    write_run(tmp_path / "old", "cifar_resnet20", test=TEST, weights=False, seed=0)
+    write_run(tmp_path / "new", "cifar_resnet20", test=TEST, weights=False, seed=1, fresh_head=False, mean=MEAN)
+    (group,) = group_runs(find_runs([tmp_path]))
+    assert [(one.label, len(one.runs)) for one in group.series] == [("ResNet-20", 2)]
+    assert "| run | network | seed | iterations |" in "\n".join(section(group, []))
 
 
 def test_seeds_are_one_series_and_other_settings_another(tmp_path):

@@ -24,9 +24,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="folders of runs")
     made.add_argument("--output", required=True, type=Path, metavar="DIR", help="where to write")
-    made.add_argument(
-        "--data", type=Path, metavar="PATH", help="test images for Figure 7: CIFAR, class folders or shards"
-    )
+    made.add_argument("--data", metavar="PATH", help="test images for Figure 7: CIFAR, class folders or shards")
     made.add_argument("--limit", type=int, default=1000, metavar="N", help="so many of them (default: 1000)")
     made.add_argument("--top", type=float, metavar="PERCENT", help="end of the error axes (the paper's Figure 6: 20)")
     made.add_argument(

@@ -99,11 +99,12 @@ def run(options: RunOptions) -> None:
     if options.resume:
         raise ValueError("--smoke: trains and tests from the beginning; leave out --resume")
     overwrite = options.overwrite or options.output is None
-    data, line = smoke_data(config, options.folder) if group.is_main() else ("", "")
-    data = group.gather_all(data)[0]
+    config, line = smoke_data(config, options.folder) if group.is_main() else (config, "")
+    config = group.gather_all(config)[0]
     if group.is_main():
         print(f"--smoke: {line}", flush=True)
-    pretrain(config, data, options.folder, overwrite=overwrite, choose=partial(few, batch_size=config.batch_size))
+    choose = partial(few, batch_size=config.batch_size)
+    pretrain(config, config.data, options.folder, overwrite=overwrite, choose=choose)
 
 
 def _check(options: RunOptions, gpus: int, machines: int) -> int:

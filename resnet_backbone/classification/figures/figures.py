@@ -33,7 +33,7 @@ class FigureOptions:
 
     runs: tuple[Path, ...]
     output: Path
-    data: Path | None = None
+    data: str | Path | None = None
     limit: int = 1000
     top: float | None = None
     device: str = ""

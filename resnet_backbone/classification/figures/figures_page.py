@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from resnet_backbone.classification.figures import captions
 from resnet_backbone.classification.figures.curves import Group
-from resnet_backbone.classification.recipe.config import TrainConfig
+from resnet_backbone.classification.figures.run_folders import USUAL
 from resnet_backbone.engine.text import markdown
 
 HEAD = (
@@ -49,19 +47,18 @@ def section(group: Group, drawn: Sequence[Drawn]) -> list[str]:
 
 def _runs(group: Group) -> list[str]:
     """A table with the settings that differ, and a sentence with those that are the same and not the defaults."""
-    every = [run.settings for run in group.runs]
+    every = [{**USUAL, **run.settings} for run in group.runs]
     keys = list(dict.fromkeys(key for settings in every for key in settings if key not in ("network", "seed")))
     differing = [key for key in keys if any(settings.get(key) != every[0].get(key) for settings in every)]
-    usual = {one.name: json.loads(json.dumps(one.default, default=str)) for one in dataclasses.fields(TrainConfig)}
-    special = [key for key in keys if key not in differing and every[0][key] != usual.get(key)]
+    special = [key for key in keys if key not in differing and every[0][key] != USUAL.get(key)]
     common = ", ".join(f"{key} {every[0][key]}" for key in special)
     rows = [
         (
-            str(run.path), run.network, str(run.seed), *(str(run.settings.get(key)) for key in differing),
+            str(run.path), run.network, str(run.seed), *(str(settings.get(key)) for key in differing),
             run.progress + ("" if run.finished else " (unfinished)"),
             f"{run.error:.2f}" if len(run.test) else "–",
         )
-        for run in group.runs
+        for run, settings in zip(group.runs, every)
     ]  # fmt: skip
     header = ("run", "network", "seed", *differing, "iterations", "last error (%)")
     return [*markdown(header, rows), "", f"Settings of all of them, beside the defaults: {common}.", ""]

@@ -41,7 +41,6 @@ def shrunk(config: TrainConfig, processes: int = 1) -> TrainConfig:
     values["steps"] = (4.0,) * bool(config.steps)
     values["warmup"] = 2.0 * bool(config.warmup)
     values["exact_norm_images"] = min(config.exact_norm_images, 2 * values["batch_size"])
-    values["fresh_head"] = bool(config.weights)  # generated images have other classes
     values["holdout"] = min(config.holdout, len(CLASSES))
     if config.augmentation != "padded_crop":
         values |= {"size": 64, "test_size": 64, "test_resize": 72, "shorter_sides": (72, 96)}  # time goes with the area
@@ -57,10 +56,10 @@ def few(data: Data, batch_size: int) -> Data:
     )
 
 
-def smoke_data(config: TrainConfig, folder: Path) -> tuple[str, str]:
-    """The recipe's data where they are there, else generated ones in `folder`; and a line for the user."""
+def smoke_data(config: TrainConfig, folder: Path) -> tuple[TrainConfig, str]:
+    """The recipe with its data where they are there, else with generated ones in `folder`; and a line for the user."""
     if config.data == SYNTHETIC or (config.data and Path(config.data).exists()):
-        return config.data, f"a few images of {config.data}"
+        return config, f"a few images of {config.data}"
     missing = f"{config.data or 'no --data'}: not here"
     if config.augmentation == "padded_crop":
         path = folder / "generated.npz"
@@ -68,7 +67,9 @@ def smoke_data(config: TrainConfig, folder: Path) -> tuple[str, str]:
     else:
         path = folder / "generated"
         _generate_folders(path)
-    return str(path), f"{missing}; images are generated: {path}"
+    # Generated images have other classes than the weights that a recipe starts from.
+    config = dataclasses.replace(config, data=str(path), fresh_head=bool(config.weights))
+    return config, f"{missing}; images are generated: {path}"
 
 
 def _generated_arrays(side: int) -> dict[str, np.ndarray[Any, Any]]:

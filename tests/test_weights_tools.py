@@ -36,6 +36,21 @@ def test_deepened_networks_compute_the_same(tmp_path, small, large):
     assert read_weights(path).record.variant == large
 
 
+@torch.no_grad()
+def test_narrow_networks_with_group_norm_are_shown_and_grown_as_what_they_are(tmp_path, capsys):
+    narrow = {"stem_out_channels": 8, "res2_out_channels": 32, "norm": "GN"}
+    net = rb.build("resnet18", num_classes=3, **narrow).eval()
+    source = write_weights(
+        tmp_path / "a.safetensors", net.state_dict(), WeightRecord("resnet_backbone", "made", "resnet18", norm="GN")
+    )
+    assert main(["weights", "show", str(source)]) == 0
+    assert f"resnet18: {sum(p.numel() for p in net.parameters()):,} parameters" in capsys.readouterr().out
+    deepen(source, tmp_path / "b.safetensors", "resnet34")
+    grown = rb.build("resnet34", num_classes=3, **narrow, weights=tmp_path / "b.safetensors").eval()
+    image = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(grown(image), net(image))
+
+
 def test_added_blocks_learn_though_a_detector_freezes_their_norms(tmp_path):
     path = tmp_path / "large.safetensors"
     deepen(saved(torchvision.models.resnet18(), tmp_path / "small.pth"), path, "resnet34")

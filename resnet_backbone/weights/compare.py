@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from resnet_backbone.models.network import Network
-from resnet_backbone.models.variants import Variant
+from resnet_backbone.models.variants import Variant, find_variant
 from resnet_backbone.weights.errors import WeightsError
+from resnet_backbone.weights.naming import facts_of
 from resnet_backbone.weights.record import WeightRecord
 
 CLASSIFIERS = ("linear.", "fc6.", "fc7.", "fc8.")
@@ -37,6 +38,20 @@ def settled_options(variant: Variant, record: WeightRecord, options: Mapping[str
         settled.setdefault("norm", record.norm)
     settled.setdefault("norm_eps", record.eps)
     return settled
+
+
+def options_of(state: Mapping[str, torch.Tensor], record: WeightRecord) -> dict[str, Any]:
+    """Options of `build_network` for the network that the tensors are of: classes, widths, what the record settles.
+
+    Args:
+        state: under our names, of a network and no detector.
+        record: with its variant.
+    """
+    variant, facts = find_variant(record.variant or ""), facts_of(state)
+    options: dict[str, Any] = {"num_classes": facts.num_classes}
+    if variant.family != "vgg":  # narrower networks have the same names
+        options |= {"stem_out_channels": facts.stem_out_channels, "res2_out_channels": facts.res2_out_channels}
+    return settled_options(variant, record, options)
 
 
 def check_network(network: Network, record: WeightRecord) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from resnet_backbone.models.build import build_network
 from resnet_backbone.models.counting import count_multiply_adds, count_parameters
+from resnet_backbone.weights.compare import options_of
 from resnet_backbone.weights.errors import WeightsError
 from resnet_backbone.weights.files import write_weights
 from resnet_backbone.weights.load import Source, read_source
@@ -51,8 +52,11 @@ def show(source: str | Path) -> str:
 def _counts(read: Source, variant: str) -> list[str]:
     record = read.record
     size = 32 if variant.startswith("cifar") else record.input_size or 224
-    stride = record.stride_in_1x1 if record.stride_in_1x1 is not None else False
+    if record.stride_in_1x1 is None:
+        record = replace(record, stride_in_1x1=False)  # nobody knows: as most weights
+    options = options_of(read.state, record)
+    options["num_classes"] = options["num_classes"] or record.num_classes or 1000
     with torch.device("meta"):
-        net = build_network(variant, num_classes=record.num_classes or 1000, stride_in_1x1=stride)
+        net = build_network(variant, **options)
     multiply_adds = count_multiply_adds(net, (size, size))
     return [f"network       {variant}: {count_parameters(net):,} parameters, {multiply_adds:,} multiply-adds at {size}"]

@@ -10,6 +10,7 @@ import torch
 from resnet_backbone.models.build import build_network
 from resnet_backbone.models.resnet import ResNet
 from resnet_backbone.models.variants import find_variant
+from resnet_backbone.weights.compare import options_of
 from resnet_backbone.weights.errors import WeightsError
 from resnet_backbone.weights.files import write_weights
 from resnet_backbone.weights.load import read_source
@@ -43,7 +44,7 @@ def deepen(source: str | Path, output: str | Path, to: str, *, seed: int = 0) ->
         raise WeightsError(f"{source}: shortcut option {shortcut} has no identity blocks to add; options A and B have")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = build_network(to, num_classes=read.record.num_classes or 1000)
+        net = build_network(to, **options_of(read.state, read.record))
     assert isinstance(net, ResNet)
     state = net.state_dict()
     missing = [key for key in state if key not in read.state and _is_old(key, small.depths)]

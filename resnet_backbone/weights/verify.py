@@ -21,6 +21,7 @@ from resnet_backbone.images.transforms import central_view, normalise
 from resnet_backbone.models.build import build_network
 from resnet_backbone.models.network import Network
 from resnet_backbone.models.variants import find_variant
+from resnet_backbone.weights.compare import options_of
 from resnet_backbone.weights.errors import WeightsError
 from resnet_backbone.weights.load import Source, load_weights, read_source
 from resnet_backbone.weights.record import WeightRecord
@@ -200,11 +201,7 @@ def _networks(read: Source) -> Iterator[tuple[Hypothesis, Network]]:
         stride = hypothesis.stride_in_1x1
         if stride not in nets:
             record = replace(read.record, stride_in_1x1=stride)
-            options = {"shortcut": record.shortcut, "pad_before": record.pad_before} if record.shortcut else {}
-            net = build_network(
-                record.variant or "", num_classes=record.num_classes, stride_in_1x1=bool(stride),
-                norm_eps=record.eps, **options,
-            )  # fmt: skip
+            net = build_network(record.variant or "", **options_of(read.state, record))
             load_weights(net, replace(read, record=record))
             nets[stride] = net.eval()
         yield hypothesis, nets[stride]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,8 +13,7 @@ from resnet_backbone.classification.testing.protocols import Protocol, probabili
 from resnet_backbone.engine.progress import Progress
 from resnet_backbone.models.build import build_network
 from resnet_backbone.models.network import Network
-from resnet_backbone.models.variants import find_variant
-from resnet_backbone.weights.compare import settled_options
+from resnet_backbone.weights.compare import options_of
 from resnet_backbone.weights.load import load_weights, read_source
 from resnet_backbone.weights.naming import facts_of
 from resnet_backbone.weights.record import WeightRecord
@@ -47,19 +45,13 @@ def load_network(weights: str | Path) -> tuple[Network, WeightRecord]:
         ValueError: a backbone or a detector, or an unknown network.
     """
     source = read_source(weights)
-    record, facts = source.record, facts_of(source.state)
-    count = facts.num_classes
+    record, count = source.record, facts_of(source.state).num_classes
     if source.detector or source.for_torchvision:
         raise ValueError(f"{weights}: these are a detector's weights; tools/train_net.py --eval-only tests detectors")
     if count is None or record.variant is None:
         missing = "classifier (only a backbone)" if count is None else "network of the family that they belong to"
         raise ValueError(f"{weights}: there is no {missing} in these weights")
-    variant = find_variant(record.variant)
-    options: dict[str, Any] = {"num_classes": count}
-    if variant.family != "vgg":  # narrower networks have the same names
-        options |= {"stem_out_channels": facts.stem_out_channels, "res2_out_channels": facts.res2_out_channels}
-    options = settled_options(variant, record, options)
-    network = build_network(record.variant, **options)
+    network = build_network(record.variant, **options_of(source.state, record))
     load_weights(network, source)
     return network.eval(), record
 

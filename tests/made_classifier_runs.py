@@ -12,8 +12,8 @@ from resnet_backbone.weights.files import write_weights
 from resnet_backbone.weights.record import WeightRecord
 
 
-def write_run(folder: Path, network: str, train=(), test=(), *, weights=True, classes=10, **settings) -> Path:
-    """Train and test: (iteration, error) each. Weights are fresh; `weights` names another network for them, or none."""
+def write_run(folder: Path, network: str, train=(), test=(), *, kept=True, classes=10, **settings) -> Path:
+    """Train and test: (iteration, error) each. Weights are fresh; `kept` names another network for them, or none."""
     folder.mkdir(parents=True)
     length = {"iterations": 400, "steps": [200, 300], "batch_size": 128, "seed": 0}
     (folder / "config.yaml").write_text(yaml.safe_dump({"network": network, **length, **settings}))
@@ -21,8 +21,8 @@ def write_run(folder: Path, network: str, train=(), test=(), *, weights=True, cl
     lines += [{"iteration": i, "val/error": error, "val/error5": 1.0, "val/loss": 0.5} for i, error in test]
     lines.sort(key=lambda line: line["iteration"])
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    if weights:
-        name = network if weights is True else weights
+    if kept:
+        name = network if kept is True else kept
         size = {"input_size": 32, "resize": None} if name.startswith("cifar") else {}
         record = WeightRecord("resnet_backbone", "made", name, num_classes=classes, **size)
         write_weights(folder / "model.safetensors", build_network(name, num_classes=classes).state_dict(), record)

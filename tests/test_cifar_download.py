@@ -61,7 +61,7 @@ def test_its_test_images_are_tested_on(published):
     assert np.array_equal(images.split.images, TEST) and images.labels.tolist() == LABELS[10][1].tolist()
 
 
-def test_two_processes_download_it_once_and_train(published, tmp_path, capfd):
+def test_two_processes_download_it_once_and_train(published, tmp_path, capfd, one_thread):
     config = replace(CIFAR, iterations=2, steps=(), schedule="cosine", test_every=0.0, save_every=0.0)
     chosen = options(tmp_path / "run", config, SOURCE)
     assert ends(capfd, job(chosen))[0] == [0, 0]

@@ -78,7 +78,7 @@ def test_what_is_no_run_of_table_6_is_refused(recorder, tmp_path, changes, messa
 
 def test_an_unfinished_run_is_refused(recorder, tmp_path):
     length = {"iterations": 64000, "data": "cifar10"}
-    made = write_run(tmp_path / "run", "cifar_resnet20", [(20, 90.0)], [(400, 50.0)], weights=False, **length)
+    made = write_run(tmp_path / "run", "cifar_resnet20", [(20, 90.0)], [(400, 50.0)], kept=False, **length)
     with pytest.raises(ValueError, match="run: 400 of 64,000 iterations are done; go on"):
         recorder.record([made], tmp_path / "results.json")
 

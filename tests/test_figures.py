@@ -41,10 +41,10 @@ def runs(tmp_path):
     """Plain-20 and -56 once, ResNet-20 with two seeds, ResNet-56 unfinished."""
     root = tmp_path / "runs"
     write_run(root / "p20", "cifar_plain20", TRAIN, [(200, 30.0), (400, 16.0)], data="cifar10")
-    write_run(root / "p56", "cifar_plain56", TRAIN, [(200, 50.0), (400, 28.0)], data="cifar10", weights=False)
+    write_run(root / "p56", "cifar_plain56", TRAIN, [(200, 50.0), (400, 28.0)], data="cifar10", kept=False)
     write_run(root / "r0", "cifar_resnet20", TRAIN, [(200, 28.0), (400, 12.0)], data="cifar10")
-    write_run(root / "r1", "cifar_resnet20", TRAIN, [(200, 32.0), (400, 15.0)], data="cifar10", seed=1, weights=False)
-    write_run(root / "r56", "cifar_resnet56", TRAIN[:3], [(200, 25.0)], data="cifar10", weights=False)
+    write_run(root / "r1", "cifar_resnet20", TRAIN, [(200, 32.0), (400, 15.0)], data="cifar10", seed=1, kept=False)
+    write_run(root / "r56", "cifar_resnet56", TRAIN[:3], [(200, 25.0)], data="cifar10", kept=False)
     return root
 
 
@@ -114,8 +114,8 @@ def test_the_table_is_mean_and_deviation_beside_the_papers_error(runs, tmp_path)
 
 def test_110_layers_and_other_data_have_the_papers_number_as_printed_or_none(tmp_path):
     root = tmp_path / "runs"
-    write_run(root / "a", "cifar_resnet110", test=[(400, 6.5)], weights=False, data="cifar10")
-    write_run(root / "b", "cifar_resnet20", test=[(400, 30.0)], weights=False, data="cifar100", classes=100)
+    write_run(root / "a", "cifar_resnet110", test=[(400, 6.5)], kept=False, data="cifar10")
+    write_run(root / "b", "cifar_resnet20", test=[(400, 30.0)], kept=False, data="cifar100", classes=100)
     drawn(tmp_path)
     assert "| 6.50 | 6.43 (best), 6.61 ± 0.16 over 5 |" in (tmp_path / "out" / "table6-cifar10-400.md").read_text()
     assert "| 30.00 | – |" in (tmp_path / "out" / "table6-cifar100-400.md").read_text()
@@ -125,7 +125,7 @@ def test_schedules_and_data_never_share_a_figure(tmp_path):
     root = tmp_path / "runs"
     for name, more in (("a", {"iterations": 800}), ("b", {}), ("c", {"batch_size": 64}), ("d", {"data": "imagenet"})):
         network = "resnet34" if name == "d" else "cifar_resnet20"
-        write_run(root / name, network, TRAIN, [(400, 20.0)], weights=False, **more)
+        write_run(root / name, network, TRAIN, [(400, 20.0)], kept=False, **more)
     (root / "a" / "model.safetensors").touch()
     with pytest.raises(ValueError, match="safetensors"):
         drawn(tmp_path)
@@ -173,7 +173,7 @@ def test_a_run_of_the_trainer_is_drawn_as_it_is(tmp_path):
 
 
 def test_what_is_wrong_is_one_sentence(runs, tmp_path, monkeypatch, capsys):
-    write_run(tmp_path / "other", "cifar_resnet8", test=[(400, 20.0)], weights="cifar_resnet14")
+    write_run(tmp_path / "other", "cifar_resnet8", test=[(400, 20.0)], kept="cifar_resnet14")
     words = [str(TOOL), str(tmp_path / "other"), "--output", str(tmp_path / "o"), "--device", "cpu"]
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as ended:
@@ -217,11 +217,11 @@ def test_axes_leave_room_and_leave_out_what_is_far_off(ends, limits):
 
 def test_runs_just_begun_are_drawn_and_do_not_stretch_the_axes(tmp_path, monkeypatch):
     root, limits = tmp_path / "runs", []
-    write_run(root / "a", "cifar_resnet20", TRAIN, [(400, 10.0)], weights=False, rate=0.1)
-    write_run(root / "b", "cifar_resnet20", TRAIN, [(400, 11.0)], weights=False, rate=0.2)
-    write_run(root / "c", "cifar_resnet32", TRAIN[:1], [(100, 25.0)], weights=False, rate=0.1)
-    write_run(root / "d", "cifar_resnet44", [(20, 90.0)], weights=False, rate=0.1)
-    write_run(root / "e", "cifar_resnet56", weights=False, rate=0.1)
+    write_run(root / "a", "cifar_resnet20", TRAIN, [(400, 10.0)], kept=False, rate=0.1)
+    write_run(root / "b", "cifar_resnet20", TRAIN, [(400, 11.0)], kept=False, rate=0.2)
+    write_run(root / "c", "cifar_resnet32", TRAIN[:1], [(100, 25.0)], kept=False, rate=0.1)
+    write_run(root / "d", "cifar_resnet44", [(20, 90.0)], kept=False, rate=0.1)
+    write_run(root / "e", "cifar_resnet56", kept=False, rate=0.1)
     true_draw = plots.draw_panels
     monkeypatch.setattr(plots, "draw_panels", lambda *a, **k: limits.append(k["y_limits"]) or true_draw(*a, **k))
     drawn(tmp_path)
@@ -236,7 +236,7 @@ def test_runs_just_begun_are_drawn_and_do_not_stretch_the_axes(tmp_path, monkeyp
 
 def test_what_is_outside_of_the_axes_is_said(tmp_path):
     for name, error in (("plain20", 9.0), ("plain32", 10.0), ("plain110", 62.0)):
-        write_run(tmp_path / "runs" / name, f"cifar_{name}", TRAIN, [(400, error)], weights=False)
+        write_run(tmp_path / "runs" / name, f"cifar_{name}", TRAIN, [(400, error)], kept=False)
     drawn(tmp_path)
     assert "Outside of the axes: plain-110 (62.00 %)." in texts(tmp_path / "out" / "figure6-cifar-400.svg")
 

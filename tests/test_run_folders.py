@@ -45,12 +45,12 @@ def test_a_run_is_what_its_files_say(tmp_path):
      ("imagenet", "ImageNet"), ("/d/imagenette", "imagenette"), (None, "")],
 )  # fmt: skip
 def test_data_sets_have_their_titles(tmp_path, name, known):
-    write_run(tmp_path / "a", "cifar_plain20", test=TEST, weights=False, data=name)
+    write_run(tmp_path / "a", "cifar_plain20", test=TEST, kept=False, data=name)
     assert find_runs([tmp_path])[0].data == known
 
 
 def test_an_unfinished_run_says_how_far_it_is(tmp_path):
-    write_run(tmp_path / "a", "cifar_resnet20", [(100, 50.0), (220, 40.0)], [(200, 40.0)], weights=False)
+    write_run(tmp_path / "a", "cifar_resnet20", [(100, 50.0), (220, 40.0)], [(200, 40.0)], kept=False)
     with (tmp_path / "a" / "metrics.jsonl").open("a") as file:
         file.write('{"iteration": 240, "err')  # the writer is at it
     (run,) = find_runs([tmp_path])
@@ -60,13 +60,13 @@ def test_an_unfinished_run_says_how_far_it_is(tmp_path):
 
 
 def test_the_later_line_of_an_iteration_counts(tmp_path):
-    write_run(tmp_path / "a", "cifar_resnet20", test=[(200, 40.0), (400, 20.0), (400, 18.0)], weights=False)
+    write_run(tmp_path / "a", "cifar_resnet20", test=[(200, 40.0), (400, 20.0), (400, 18.0)], kept=False)
     assert points(find_runs([tmp_path])[0].test) == [(200, 40.0), (400, 18.0)]
 
 
 def test_a_run_from_before_a_setting_existed_is_one_with_its_default(tmp_path):
-    write_run(tmp_path / "old", "cifar_resnet20", test=TEST, weights=False, seed=0)
-    write_run(tmp_path / "new", "cifar_resnet20", test=TEST, weights=False, seed=1, fresh_head=False, mean=MEAN)
+    write_run(tmp_path / "old", "cifar_resnet20", test=TEST, kept=False, seed=0)
+    write_run(tmp_path / "new", "cifar_resnet20", test=TEST, kept=False, seed=1, fresh_head=False, mean=MEAN)
     (group,) = group_runs(find_runs([tmp_path]))
     assert [(one.label, len(one.runs)) for one in group.series] == [("ResNet-20", 2)]
     assert "| run | network | seed | iterations |" in "\n".join(section(group, []))
@@ -74,11 +74,11 @@ def test_a_run_from_before_a_setting_existed_is_one_with_its_default(tmp_path):
 
 def test_seeds_are_one_series_and_other_settings_another(tmp_path):
     for seed in (2, 0, 1):
-        write_run(tmp_path / f"s{seed}", "cifar_resnet20", test=TEST, weights=False, seed=seed, workers=seed)
-    write_run(tmp_path / "rate", "cifar_resnet20", test=TEST, weights=False, rate=0.05)
-    write_run(tmp_path / "plain", "cifar_plain56", test=TEST, weights=False)
-    write_run(tmp_path / "going", "cifar_resnet20", test=TEST[:1], weights=False, seed=5)
-    write_run(tmp_path / "long", "cifar_resnet20", test=TEST, weights=False, iterations=800)
+        write_run(tmp_path / f"s{seed}", "cifar_resnet20", test=TEST, kept=False, seed=seed, workers=seed)
+    write_run(tmp_path / "rate", "cifar_resnet20", test=TEST, kept=False, rate=0.05)
+    write_run(tmp_path / "plain", "cifar_plain56", test=TEST, kept=False)
+    write_run(tmp_path / "going", "cifar_resnet20", test=TEST[:1], kept=False, seed=5)
+    write_run(tmp_path / "long", "cifar_resnet20", test=TEST, kept=False, iterations=800)
     longer, group = group_runs(find_runs([tmp_path]))
     assert (longer.iterations, longer.name) == (800, "cifar-800") and len(longer.series) == 1
     assert [(one.label, [run.seed for run in one.runs]) for one in group.series] == [
@@ -93,7 +93,7 @@ def test_seeds_are_one_series_and_other_settings_another(tmp_path):
 
 def test_options_are_letters_as_in_the_papers_tables(tmp_path):
     for name, network, option in (("a", "resnet18", "A"), ("b", "resnet18", None), ("p", "plain18", None)):
-        write_run(tmp_path / name, network, test=TEST, weights=False, shortcut=option)
+        write_run(tmp_path / name, network, test=TEST, kept=False, shortcut=option)
     (group,) = group_runs(find_runs([tmp_path]))
     assert [one.label for one in group.series] == ["plain-18", "ResNet-18 A", "ResNet-18 B"]
     assert not group.cifar and group.paper.length == 600_000
@@ -101,7 +101,7 @@ def test_options_are_letters_as_in_the_papers_tables(tmp_path):
 
 def test_lengths_in_epochs_are_iterations_where_a_run_is_finished(tmp_path):
     epochs = {"iterations": None, "epochs": 2, "steps": [1], "data": "imagenet"}
-    write_run(tmp_path / "a", "plain18", test=TEST[:1], weights=False, **epochs)
+    write_run(tmp_path / "a", "plain18", test=TEST[:1], kept=False, **epochs)
     (group,) = group_runs(find_runs([tmp_path]))
     assert (group.name, group.iterations) == ("imagenet-2epochs", 200)
     assert group.series[0].progress == "unfinished: 200 of 2 epochs' iterations"
@@ -136,7 +136,7 @@ def test_windows_weigh_points_by_the_iterations_that_they_stand_for():
 
 def test_training_curves_have_about_128_points(tmp_path):
     train = [(i, 50.0) for i in range(20, 64_001, 20)]
-    write_run(tmp_path / "a", "cifar_resnet20", train, [(64_000, 9.0)], weights=False, iterations=64_000)
+    write_run(tmp_path / "a", "cifar_resnet20", train, [(64_000, 9.0)], kept=False, iterations=64_000)
     (group,) = group_runs(find_runs([tmp_path]))
     assert group.window == 500 and len(group.series[0].train(group.window).mean) == 128
 
@@ -166,7 +166,7 @@ def test_what_is_damaged_is_one_sentence(tmp_path, break_it, said):
 
 def test_a_copy_of_a_run_does_not_count_twice(tmp_path):
     for name in "ab":
-        write_run(tmp_path / name, "cifar_resnet8", test=TEST, weights=False)
+        write_run(tmp_path / name, "cifar_resnet8", test=TEST, kept=False)
     with pytest.raises(ValueError, match=r"both are cifar_resnet8 with seed 0 .* move one of them elsewhere"):
         group_runs(find_runs([tmp_path]))
     with pytest.raises(ValueError, match="nowhere: no such folder"):

@@ -30,9 +30,19 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     rooms = top.add_subparsers(dest="room", required=True)
+    _add_weights(rooms)
+    _add_machine(rooms)
+    return top
+
+
+def _add_weights(rooms: Any) -> None:
     weights = rooms.add_parser("weights", help="show, verify, convert, deepen weights; recompute their norms")
     actions = weights.add_subparsers(dest="action", required=True)
+    _add_looking(actions)
+    _add_writing(actions)
 
+
+def _add_looking(actions: Any) -> None:
     show = _command(actions, "show", "record, parameters and multiply-adds", (
         "Prints what a file of weights expects (channel order, mean, deviation, stride, eps), how it says so, and what "
         "the network costs."
@@ -49,8 +59,10 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument("--all", action="store_true", help="take every hypothesis through all images")
     verify.add_argument("--no-sidecar", action="store_true", help="only print; write no record beside the file")
 
+
+def _add_writing(actions: Any) -> None:
     convert = _command(actions, "convert", "rename into another naming, bit for bit", (
-        "Writes the tensors under the names of another library, with their record where the format has room for it."
+        "Writes the tensors under the names of another library, with their record."
     ))  # fmt: skip
     convert.add_argument("source", help=SOURCE)
     convert.add_argument("output", type=Path, help=".safetensors or .pth")
@@ -79,8 +91,11 @@ def parser() -> argparse.ArgumentParser:
     norms.add_argument("--workers", type=int, default=4, metavar="N", help="processes that read images (default: 4)")
     norms.add_argument("--device", default="", help="cpu, cuda, cuda:1 ... (default: a GPU if there is one)")
 
+
+def _add_machine(rooms: Any) -> None:
     _command(rooms, "doctor", "is this machine ready to train, and what to do where it is not", (
-        "Looks at Python, torch, torchvision, Detectron2, the compiled decoder, the GPU, disk and shared memory."
+        "Looks at Python, torch, torchvision, CUDA, the other libraries, Detectron2 and its operators, the folders of "
+        "data, disk and shared memory."
     ))  # fmt: skip
     install = _command(rooms, "install-detectron2", "install Detectron2 where it is missing", (
         "Leaves one that is there alone. Tries the official source at a pinned commit where git reaches it and a "
@@ -91,7 +106,6 @@ def parser() -> argparse.ArgumentParser:
         "Needs a C compiler and libjpeg-turbo's headers; checks the result on generated images and puts it where "
         "training looks for it. Without it OpenCV decodes whole images."
     ))  # fmt: skip
-    return top
 
 
 def _command(group: Any, name: str, summary: str, description: str) -> argparse.ArgumentParser:

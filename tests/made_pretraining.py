@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import runpy
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from made_tools import exit_code
 from PIL import Image
 
 from resnet_backbone.classification.launch import RunOptions
@@ -61,15 +61,8 @@ def options(folder: Path, config: TrainConfig, data: Path, **more: object) -> Ru
 def tool(chosen: RunOptions, *words: str) -> int:
     """tools/pretrain_imagenet.py in this process, to its exit code."""
     flags = ["--resume"] * chosen.resume + ["--overwrite"] * chosen.overwrite
-    before, sys.argv = sys.argv, [str(TOOL), "--config", str(chosen.config), "--output", str(chosen.folder), *flags]
-    sys.argv += [*chosen.overrides, *words]
-    try:
-        runpy.run_path(str(TOOL), run_name="__main__")
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    finally:
-        sys.argv = before
-    raise AssertionError("the tool did not exit")
+    where = "--config", str(chosen.config), "--output", str(chosen.folder)
+    return exit_code(TOOL, *where, *flags, *chosen.overrides, *words)
 
 
 def forked(*actions: Callable[[], int]) -> list[int | None]:

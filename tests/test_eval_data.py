@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import runpy
-import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,7 @@ import torch
 from made_cifar import CIFAR
 from made_pretraining import SMALL, metrics, write_stripes
 from made_shards import serving
+from made_tools import exit_code
 from test_cifar import FINE, LABELS, TEN, TEST, TRAIN, hundred_binary, hundred_python, ten_binary, ten_python
 
 import resnet_backbone as rb
@@ -27,14 +26,7 @@ TOOL = Path(__file__).parents[1] / "tools" / "eval_imagenet.py"
 
 def evaluate(weights: Path, data: Path | str, *words: str) -> int:
     """The tool in this process, to its exit code."""
-    before, sys.argv = sys.argv, [str(TOOL), "--weights", str(weights), "--data", str(data), "--device", "cpu", *words]
-    try:
-        runpy.run_path(str(TOOL), run_name="__main__")
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    finally:
-        sys.argv = before
-    raise AssertionError("the tool did not exit")
+    return exit_code(TOOL, "--weights", str(weights), "--data", str(data), "--device", "cpu", *words)
 
 
 def answers(folder: Path) -> list[list[str]]:

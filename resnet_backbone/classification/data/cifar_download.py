@@ -12,6 +12,15 @@ NAMES = "CIFAR10", "CIFAR100"
 SOURCES = " or ".join(TORCHVISION + name for name in NAMES)
 
 
+def located(data: str) -> str:
+    """`data` as it is, or the path of the archive that torchvision://CIFAR10 or torchvision://CIFAR100 stands for.
+
+    Raises:
+        ValueError: as `cifar_archive`.
+    """
+    return str(cifar_archive(data)) if data.startswith(TORCHVISION) else data
+
+
 def cifar_archive(source: str) -> Path:
     """The archive of torchvision://CIFAR10 or torchvision://CIFAR100, from the cache where it is there already.
 

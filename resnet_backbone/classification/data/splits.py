@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_backbone.classification.data.cifar import is_cifar, read_cifar
-from resnet_backbone.classification.data.cifar_download import SOURCES, TORCHVISION, cifar_archive
+from resnet_backbone.classification.data.cifar_download import SOURCES, located
 from resnet_backbone.classification.data.folders import ClassFolders, find_splits
 from resnet_backbone.classification.data.shard_files import is_remote
 from resnet_backbone.classification.data.shard_index import INDEX, ShardSet, open_splits
@@ -215,8 +215,7 @@ def open_data(path: str, *, holdout: int = 0, seed: int = 0) -> Data:
     """
     if not path:
         raise ValueError(f"no data: --data PATH, class folders, tar shards, CIFAR, or {SYNTHETIC}")
-    if path.startswith(TORCHVISION):
-        path = str(cifar_archive(path))
+    path = located(path)
     root = Path(path)
     train: Split
     val: Split

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from resnet_backbone.classification.testing.images import find_images
-from resnet_backbone.classification.testing.protocols import SCALES, protocol
+from resnet_backbone.classification.testing.answers import Answers
+from resnet_backbone.classification.testing.images import LabelledImages, find_images
+from resnet_backbone.classification.testing.protocols import SCALES, Protocol, protocol
 from resnet_backbone.classification.testing.testing import check_protocol, load_classifier, run_protocol
 from resnet_backbone.engine.device import find_device
 from resnet_backbone.engine.room import disk, refuse
+from resnet_backbone.models.network import Network
+from resnet_backbone.weights.record import WeightRecord
 
 SHOWN = 5
 """Confusions that are printed."""
@@ -59,17 +63,7 @@ def compare(options: EvalOptions, say: Callable[[str], None] = print) -> int:
     width = max(len(name) for name in (*names, "all together"))
     say(f"{'weights':<{width}}  {'protocol':<11}  top-1 error  top-5 error")
     for one in protocols:
-        together = []
-        for name, (network, record) in zip(names, networks):
-            network.to(device)
-            together.append(run_protocol(
-                network, record, images, one, batch=options.batch, workers=options.workers, label=f"{name}, {one.name}",
-            ))  # fmt: skip
-            network.to("cpu")
-        rows = list(zip(names, together))
-        if len(rows) > 1:
-            mean = np.mean([answers.found for answers in together], axis=0)
-            rows.append(("all together", replace(together[0], found=mean)))
+        rows = _tested(list(zip(names, networks)), images, one, device, options)
         for name, answers in rows:
             right = answers.accuracy()
             five = "" if right.top5_percent is None else f"{100 - right.top5_percent:>9.2f} %"
@@ -81,6 +75,27 @@ def compare(options: EvalOptions, say: Callable[[str], None] = print) -> int:
     if options.output is not None:
         say(f"errors by class, confusions and answers: {options.output}/*.csv")
     return 0
+
+
+def _tested(
+    networks: Sequence[tuple[str, tuple[Network, WeightRecord]]],
+    images: LabelledImages,
+    one: Protocol,
+    device: torch.device,
+    options: EvalOptions,
+) -> list[tuple[str, Answers]]:
+    """Each network's answers by a protocol, and those of their mean probabilities where there are several."""
+    rows = []
+    for name, (network, record) in networks:
+        network.to(device)
+        label = f"{name}, {one.name}"
+        found = run_protocol(network, record, images, one, batch=options.batch, workers=options.workers, label=label)
+        rows.append((name, found))
+        network.to("cpu")
+    if len(rows) > 1:
+        mean = np.mean([answers.found for _, answers in rows], axis=0)
+        rows.append(("all together", replace(rows[0][1], found=mean)))
+    return rows
 
 
 def _names(weights: tuple[str, ...]) -> list[str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from resnet_backbone.classification.data.batch import first_error
 from resnet_backbone.classification.data.cifar import is_cifar
-from resnet_backbone.classification.data.cifar_download import SOURCES, TORCHVISION, cifar_archive
+from resnet_backbone.classification.data.cifar_download import SOURCES, located
 from resnet_backbone.classification.data.folders import ClassFolders, Paths
 from resnet_backbone.classification.data.loader import read
 from resnet_backbone.classification.data.once import once
@@ -92,8 +92,7 @@ def find_images(data: str | Path, limit: int | None = None) -> LabelledImages:
 
 
 def _open(data: str) -> tuple[Split, tuple[str, ...]]:
-    if data.startswith(TORCHVISION):
-        data = str(cifar_archive(data))
+    data = located(data)
     if is_remote(data):
         shards = ShardSet.open(f"{data.rstrip('/')}/val")
         return Streamed(shards), shards.classes

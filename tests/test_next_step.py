@@ -37,7 +37,7 @@ def test_networks_that_no_detector_takes_are_drawn_or_tested():
     cifar = TrainConfig("cifar_resnet20", epochs=1, data="cifar")
     assert next_step(cifar, WEIGHTS) == "python tools/figures.py runs/x --output runs/x/figures"
     tested = "python tools/eval_imagenet.py --weights runs/x/model.safetensors --data imagenet --protocols 10-crop"
-    for other in ({"network": "vgg19"}, {"norm": "GN"}, {"res2_out_channels": 32}):
+    for other in ({"network": "vgg19"}, {"norm": "GN"}, {"res2_out_channels": 32}, {"weights": "a.pth"}):
         config = replace(TrainConfig("resnet18", epochs=1, data="imagenet"), **other)
         assert next_step(config, WEIGHTS) == tested, other
 

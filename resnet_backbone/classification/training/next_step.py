@@ -25,12 +25,7 @@ def next_step(config: TrainConfig, weights: Path) -> str:
     """
     if find_variant(config.network).family == "cifar":
         return f"python tools/figures.py {weights.parent} --output {weights.parent / 'figures'}"
-    usual = (
-        not config.weights
-        and config.norm != "GN"
-        and config.stem_out_channels is None
-        and config.res2_out_channels is None
-    )
-    if usual and config.network in DETECTORS:
+    usual = config.norm != "GN" and config.stem_out_channels is None and config.res2_out_channels is None
+    if usual and not config.weights and config.network in DETECTORS:
         return f"python tools/train_net.py --config configs/{DETECTORS[config.network]}.yaml MODEL.WEIGHTS {weights}"
     return f"python tools/eval_imagenet.py --weights {weights} --data {config.data} --protocols 10-crop"

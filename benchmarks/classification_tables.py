@@ -51,6 +51,20 @@ def image_loading(entries: Entries) -> list[str]:
     return markdown(header, rows or [("all", *[NOT_RUN] * 6)]) + sources(entry)
 
 
+def augmentation_speed(entries: Entries) -> list[str]:
+    """A worker's time by where images are augmented."""
+    entry = entries.get("augmentation-speed")
+    header = ("recipe", "photographs", "way", "ms a view", "to the first [quartiles]")
+    rows = [
+        (
+            run["recipe"], run["data"], run["way"], f"{run['ms']:.2f}",
+            f"{run['ratio']:.2f} [{run['ratio_q1']:.2f}, {run['ratio_q3']:.2f}]",
+        )
+        for run in (entry.runs if entry else [])
+    ]  # fmt: skip
+    return markdown(header, rows or [("all", *[NOT_RUN] * 4)]) + sources(entry)
+
+
 def _known(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
@@ -101,6 +115,7 @@ TABLES: dict[str, Table] = {
     "cifar-weights": cifar_weights,
     "imagenet-protocols": imagenet_protocols,
     "image-loading": image_loading,
+    "augmentation-speed": augmentation_speed,
     CLASSIFIER_SPEED: classifier_speed,
     CIFAR_SPEED: cifar_speed,
 }

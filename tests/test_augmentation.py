@@ -8,18 +8,18 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from resnet_backbone.classification.data.augmentation import (
-    Augmentation,
-    erase,
-    resized_crop,
-    shift_colours,
-    shorter_side,
-)
+from resnet_backbone.classification.data.augmentation import Augmentation, Changes, drawn_rectangle
+from resnet_backbone.classification.data.boxes import resized_crop, shorter_side
 from resnet_backbone.classification.data.streams import Stream, generator, torch_drawing_from
 from resnet_backbone.classification.data.views import Views
 from resnet_backbone.classification.recipe.config import TrainConfig
 
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+
+def changed(augmentation, view, rng):
+    """Drawn and applied."""
+    return augmentation.apply(view, augmentation.draw(*view.shape[:2], rng))
 
 
 class TorchNumbers:
@@ -83,16 +83,16 @@ def test_policies_are_torchvisions_and_leave_torchs_numbers_alone(policy):
     options = {"interpolation": v2.InterpolationMode.BILINEAR, "fill": [1, 2, 3]}
     theirs = v2.RandAugment(3, 15, **options) if policy == "randaugment" else v2.TrivialAugmentWide(**options)
     ours = Augmentation(flip=False, policy=policy, operations=3, magnitude=15, fill=(1, 2, 3))
-    changed = 0
+    different = 0
     for position in range(20):
         before = torch.get_rng_state()
-        got = ours(NOISE, generator(Stream.VIEW, 5, position))
+        got = changed(ours, NOISE, generator(Stream.VIEW, 5, position))
         assert torch.equal(torch.get_rng_state(), before)
         with torch_drawing_from(generator(Stream.VIEW, 5, position)):
             expected = np.asarray(theirs(Image.fromarray(NOISE)))
         assert got.dtype == np.uint8 and np.array_equal(got, expected)
-        changed += not np.array_equal(got, NOISE)
-    assert changed > 10
+        different += not np.array_equal(got, NOISE)
+    assert different > 10
 
 
 def test_views_depend_on_seed_and_position_alone():
@@ -100,7 +100,7 @@ def test_views_depend_on_seed_and_position_alone():
 
     def view(seed, position):
         torch.rand(1)
-        return everything(NOISE, generator(Stream.VIEW, seed, position)).tobytes()
+        return changed(everything, NOISE, generator(Stream.VIEW, seed, position)).tobytes()
 
     assert view(0, 3) == view(0, 3)
     assert len({view(seed, position) for seed in (0, 1) for position in range(5)}) == 10
@@ -108,24 +108,24 @@ def test_views_depend_on_seed_and_position_alone():
 
 def test_half_of_the_views_are_mirrored():
     rng = np.random.default_rng(0)
-    views = [Augmentation()(NOISE, rng) for _ in range(1000)]
+    views = [changed(Augmentation(), NOISE, rng) for _ in range(1000)]
     mirrored = sum(np.array_equal(view, NOISE[:, ::-1]) for view in views)
     assert mirrored + sum(np.array_equal(view, NOISE) for view in views) == 1000
     assert 430 < mirrored < 570
-    assert Augmentation(flip=False)(NOISE, rng) is NOISE
+    assert changed(Augmentation(flip=False), NOISE, rng) is NOISE
 
 
 def test_the_colour_shift_is_one_for_all_pixels_with_alexnets_covariance():
-    grey = np.full((2, 2, 3), 128, np.uint8)
+    grey, ours = np.full((2, 2, 3), 128, np.uint8), Augmentation(flip=False, colour_shift=0.1)
     rng = np.random.default_rng(0)
-    shifts = np.array([shift_colours(grey, 0.1, rng)[0, 0].astype(float) - 128 for _ in range(4000)])
+    shifts = np.array([changed(ours, grey, rng)[0, 0].astype(float) - 128 for _ in range(4000)])
     assert abs(shifts.mean(0)).max() < 0.25
     # Sum over the components of (0.1 * 255 * eigenvalue)^2 times the squared entry of the eigenvector, and
     # 1/12 for the rounding: 10.06 for red.
     red = 25.5**2 * (0.2175**2 * 0.5675**2 + 0.0188**2 * 0.7192**2 + 0.0045**2 * 0.4009**2)
     assert shifts[:, 0].var() == pytest.approx(red + 1 / 12, rel=0.08)
     assert np.corrcoef(shifts.T)[0, 1] > 0.97
-    shifted = shift_colours(NOISE, 0.1, np.random.default_rng(1)).astype(int) - NOISE
+    shifted = changed(ours, NOISE, np.random.default_rng(1)).astype(int) - NOISE
     inside = ((NOISE > 30) & (NOISE < 225)).all(-1)
     assert len(np.unique(shifted[inside], axis=0)) == 1
 
@@ -136,7 +136,8 @@ def test_erased_rectangles_are_torchvisions():
     image = torch.zeros(3, 48, 64, dtype=torch.uint8)
     torch.manual_seed(0)
     for seed in range(1500):
-        view = erase(np.zeros((48, 64, 3), np.uint8), (7, 8, 9), np.random.default_rng(seed))
+        changes = Changes(erased=drawn_rectangle(48, 64, np.random.default_rng(seed)))
+        view = Augmentation(fill=(7, 8, 9)).apply(np.zeros((48, 64, 3), np.uint8), changes)
         painted = view[..., 0] == 7
         ours.append(painted.mean())
         theirs.append((erasing(image)[0] == 7).float().mean().item())
@@ -151,7 +152,7 @@ def test_erased_rectangles_are_torchvisions():
 def test_a_share_of_the_views_is_erased():
     white = np.full((32, 32, 3), 255, np.uint8)
     rng = np.random.default_rng(0)
-    erased = sum((Augmentation(erasing=0.25)(white, rng) == (124, 116, 104)).any() for _ in range(1000))
+    erased = sum((changed(Augmentation(erasing=0.25), white, rng) == (124, 116, 104)).any() for _ in range(1000))
     assert 190 < erased < 310 and (white == 255).all()
 
 
@@ -160,6 +161,6 @@ def test_views_of_images_of_few_pixels_are_of_one_at_least(size):
     config = TrainConfig(network="resnet18", augmentation="shorter_side", epochs=1, flip=False)
     columns = np.arange(size[1]) * 5
     pixels = np.broadcast_to(columns[None, :, None], (*size, 3)).astype(np.uint8)
-    views = [Views(config, 10).training(pixels, place, 0, "x") for place in range(60)]
+    views = [Views(config, 10).training(pixels, place, 0, "x")[0] for place in range(60)]
     assert all(view.shape == (3, 224, 224) for view in views)
     assert {int(view.max()) for view in views} <= set(columns.tolist())

@@ -8,13 +8,16 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
 from made_cifar import CIFAR, write_cifar
-from made_pretraining import metrics
+from made_pretraining import SMALL, metrics
 
+from resnet_backbone.classification.data.batches import training_batches
+from resnet_backbone.classification.data.splits import open_data
 from resnet_backbone.classification.training.loop import Loop
 from resnet_backbone.classification.training.train import pretrain
 from resnet_backbone.engine.interrupt import Stopped
@@ -73,6 +76,31 @@ def test_compiled_in_channels_last_and_bf16_learns_as_it_does_without(tmp_path, 
         outcome = pretrain(replace(config, **changes), data, folder)
         errors.append(outcome.accuracy.numbers("val")["val/error"])
     assert abs(errors[0] - errors[1]) <= 25, "of twenty images, five"
+
+
+AUGMENTED = replace(SMALL, device=DEVICE, workers=2, policy="randaugment", erasing=0.5, colour_shift=0.1, accumulate=2)
+
+
+def test_what_the_gpu_augments_is_what_the_cpu_would(folders):
+    train, there = open_data(str(folders)).train, replace(AUGMENTED, augment_on="device")
+    gpu, cpu = (list(islice(training_batches(train, there, 0, torch.device(one)), 8)) for one in (DEVICE, "cpu"))
+    torch.cuda.synchronize()
+    for one, other in zip(gpu, cpu, strict=True):
+        assert one.images.device.type == DEVICE and one.images.dtype == torch.uint8 and not one.changes
+        apart = (one.images.cpu().int() - other.images.int()).abs()
+        assert (apart > 1).float().mean() < 0.01 and torch.equal(one.labels, other.labels)
+
+
+def test_a_stopped_run_that_is_augmented_on_the_gpu_ends_in_the_bits_of_the_whole(folders, tmp_path, monkeypatch):
+    config = replace(AUGMENTED, deterministic=True, save_every=0.5)
+    pretrain(config, folders, tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stopped_at(patch, 5)
+        pretrain(config, folders, tmp_path / "parts")
+    pretrain(config, folders, tmp_path / "parts", resume=True)
+    whole, parts = (last(tmp_path / folder)["model"] for folder in ("whole", "parts"))
+    assert all(map(torch.equal, whole.values(), parts.values()))
+    torch.use_deterministic_algorithms(False)
 
 
 def test_imagenette_killed_and_stopped_goes_on_to_the_end(tmp_path, real_data):

@@ -22,7 +22,7 @@ EVERYTHING = replace(
     SMALL, epochs=None, iterations=10, workers=2, accumulate=2, ema=0.9, mixup=0.2, cutmix=0.5, drop_path=0.3,
     start_size=16, batch_sides=(24, 32), policy="trivial_augment", erasing=0.5, colour_shift=0.1, clip=1.0, repeats=2,
     label_smoothing=0.1, loss="binary_cross_entropy", decay_norms=False, warmup=3.0, test_every=4.0, save_every=3.0,
-    keep=2, broken_images=2,
+    keep=2, broken_images=2, augment_on="device",
 )  # fmt: skip
 CIFAR = replace(
     SMALL, network="cifar_resnet8", stem_out_channels=4, res2_out_channels=4, epochs=None, iterations=112,

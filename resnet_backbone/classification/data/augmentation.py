@@ -1,24 +1,24 @@
-"""Random views of one image: which part of it, and what is done to its pixels, drawn from one generator."""
+"""What is done to random views after the crop: drawn from one generator, applied to a view or to a batch."""
 
 from __future__ import annotations
 
-import math
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision.transforms import v2
 
+from resnet_backbone.classification.data.boxes import Rectangle, random_part
+from resnet_backbone.classification.data.policies import Operation, Operations, operations_of
 from resnet_backbone.classification.data.streams import torch_drawing_from
 from resnet_backbone.classification.recipe.config import Policy
 
 Pixels = NDArray[np.uint8]
 """H,W,3 RGB."""
-
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom in pixels, as Pillow's `resize` takes it."""
 
 # Principal components of ImageNet's RGB values (0..1), as AlexNet's colour shift uses them.
 _EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
@@ -29,50 +29,26 @@ _ERASED_AREA = (0.02, 0.33)
 _ERASED_RATIO = 3.3
 
 
-def resized_crop(height: int, width: int, scale: tuple[float, float], ratio: float, rng: np.random.Generator) -> Box:
-    """A part of whole pixels, by the law of torchvision's `RandomResizedCrop`.
+@dataclass(frozen=True)
+class Changes:
+    """What is done to one view after the crop, in this order.
 
-    Args:
-        scale: lowest and highest share of the area.
-        ratio: highest width to height, and height to width.
+    Attributes:
+        mirrored: left is right.
+        operations: names and magnitudes of torchvision's policies.
+        shift: RGB levels that are added to all pixels.
+        erased: left, top, right and bottom of a rectangle that is painted over.
     """
-    box = _random_part(height, width, scale, ratio, rng)
-    if box is not None:
-        return box
-    # Ten tries have failed: the middle, cut to the ratio.
-    w, h = min(width, round(height * ratio)), min(height, round(width * ratio))
-    left, top = (width - w) // 2, (height - h) // 2
-    return left, top, left + w, top + h
 
-
-def _random_part(
-    height: int, width: int, scale: tuple[float, float], ratio: float, rng: np.random.Generator
-) -> tuple[int, int, int, int] | None:
-    limit = math.log(ratio)
-    for _ in range(10):
-        area, stretch = height * width * rng.uniform(*scale), math.exp(rng.uniform(-limit, limit))
-        w, h = round(math.sqrt(area * stretch)), round(math.sqrt(area / stretch))
-        if 0 < w <= width and 0 < h <= height:
-            top, left = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
-            return left, top, left + w, top + h
-    return None
-
-
-def shorter_side(height: int, width: int, sides: tuple[int, int], size: int, rng: np.random.Generator) -> Box:
-    """The paper's crop (Sec. 3.4): a square of `size` whole pixels once the shorter side is one drawn from `sides`.
-
-    Resizing this box to `size` x `size` is resizing the image and cropping then.
-    """
-    side, shorter = int(rng.integers(sides[0], sides[1] + 1)), min(height, width)
-    scaled_height, scaled_width = int(side * height / shorter), int(side * width / shorter)
-    top, left = int(rng.integers(0, scaled_height - size + 1)), int(rng.integers(0, scaled_width - size + 1))
-    x, y = width / scaled_width, height / scaled_height
-    return left * x, top * y, min((left + size) * x, width), min((top + size) * y, height)
+    mirrored: bool = False
+    operations: tuple[Operation, ...] = ()
+    shift: tuple[float, float, float] | None = None
+    erased: Rectangle | None = None
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to a view after the crop, in this order.
+    """What is done to views after the crop.
 
     Attributes:
         flip: mirrors every second view.
@@ -91,41 +67,90 @@ class Augmentation:
     erasing: float = 0.0
     fill: tuple[int, int, int] = (124, 116, 104)
 
-    def __call__(self, view: Pixels, rng: np.random.Generator) -> Pixels:
-        """A new view, of the same shape."""
-        if self.flip and rng.random() < 0.5:
-            view = view[:, ::-1]
+    def draw(self, height: int, width: int, rng: np.random.Generator) -> Changes:
+        """What shall be done to a view of this size."""
+        mirrored = self.flip and rng.random() < 0.5
+        operations: tuple[Operation, ...] = ()
         if self.policy != "none":
-            transform = _transform(self.policy, self.operations, self.magnitude, self.fill)
-            # On Pillow's images these operations take half the time that they take on tensors.
             with torch_drawing_from(rng):
-                view = np.asarray(transform(Image.fromarray(view)))
-        if self.colour_shift:
-            view = shift_colours(view, self.colour_shift, rng)
-        if self.erasing and rng.random() < self.erasing:
-            view = erase(view, self.fill, rng)
+                operations = self._operations.draw(height, width)
+        shift = drawn_shift(self.colour_shift, rng) if self.colour_shift else None
+        erased = drawn_rectangle(height, width, rng) if self.erasing and rng.random() < self.erasing else None
+        return Changes(mirrored, operations, shift, erased)
+
+    def apply(self, view: Pixels, changes: Changes) -> Pixels:
+        """A view of the same shape, changed; on Pillow's images the operations take half their time on tensors."""
+        if changes.mirrored:
+            view = view[:, ::-1]
+        if changes.operations:
+            image = Image.fromarray(view)
+            for operation in changes.operations:
+                image = self._operations.apply(image, operation)
+            view = np.asarray(image)
+        if changes.shift is not None:
+            view = np.clip(np.rint(view + np.array(changes.shift)), 0, 255).astype(np.uint8)
+        if changes.erased is not None:
+            left, top, right, bottom = changes.erased
+            view = view.copy()
+            view[top:bottom, left:right] = self.fill
         return view
 
+    def apply_to_batch(self, images: torch.Tensor, changes: Sequence[Changes]) -> torch.Tensor:
+        """What `apply` does, to all images of a batch where they lie: a GPU does it beside the network's work.
 
-@lru_cache(maxsize=4)
-def _transform(policy: Policy, operations: int, magnitude: int, fill: tuple[int, int, int]) -> v2.Transform:
-    options = {"interpolation": v2.InterpolationMode.BILINEAR, "fill": list(fill)}
-    if policy == "randaugment":
-        return v2.RandAugment(operations, magnitude, **options)
-    return v2.TrivialAugmentWide(**options)
+        The same but for roundings, at most a level where shape stays, and for pixels at the edges of shapes, whose
+        places Pillow rounds.
+
+        Args:
+            images: N,3,H,W uint8; stays as it is.
+            changes: N.
+        """
+        mirrored = _moved([one.mirrored for one in changes], images)
+        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+        for turn in range(max((len(one.operations) for one in changes), default=0)):
+            images = self._operate_together(images, [one.operations[turn] for one in changes])
+        if any(one.shift is not None for one in changes):
+            shifts = _moved([one.shift or (0.0, 0.0, 0.0) for one in changes], images)
+            images = (images + shifts[:, :, None, None]).round_().clamp_(0, 255).byte()
+        if any(one.erased is not None for one in changes):
+            images = self._erase_together(images, changes)
+        return images
+
+    def _operate_together(self, images: torch.Tensor, operations: Sequence[Operation]) -> torch.Tensor:
+        """One operation on each image; those with the same one are neighbours for it."""
+        order = sorted(range(len(operations)), key=operations.__getitem__)
+        place = _moved(order, images)
+        images = images[place]
+        start = 0
+        for operation, group in itertools.groupby(order, operations.__getitem__):
+            stop = start + len(list(group))
+            images[start:stop] = self._operations.apply(images[start:stop], operation)
+            start = stop
+        return images[place.argsort()]
+
+    def _erase_together(self, images: torch.Tensor, changes: Sequence[Changes]) -> torch.Tensor:
+        height, width = images.shape[2:]
+        edges = _moved([one.erased or (0, 0, 0, 0) for one in changes], images)[:, :, None, None]
+        rows, columns = (torch.arange(size, device=images.device) for size in (height, width))
+        rows = rows[:, None]
+        painted = (edges[:, 0] <= columns) & (columns < edges[:, 2]) & (edges[:, 1] <= rows) & (rows < edges[:, 3])
+        return torch.where(painted[:, None], _moved(self.fill, images)[:, None, None].byte(), images)
+
+    @property
+    def _operations(self) -> Operations:
+        return operations_of(self.policy, self.operations, self.magnitude, self.fill)
 
 
-def shift_colours(view: Pixels, deviation: float, rng: np.random.Generator) -> Pixels:
-    """AlexNet's augmentation (Krizhevsky et al. 2012, Sec. 4.1): one shift of RGB for all pixels, cut to 0..255."""
-    shift = _EIGENVECTORS @ (_EIGENVALUES * rng.normal(0, deviation, 3)) * 255
-    return np.clip(np.rint(view + shift), 0, 255).astype(np.uint8)
+def drawn_shift(deviation: float, rng: np.random.Generator) -> tuple[float, float, float]:
+    """AlexNet's augmentation (Krizhevsky et al. 2012, Sec. 4.1): one shift of RGB for all pixels, in levels."""
+    red, green, blue = (_EIGENVECTORS @ (_EIGENVALUES * rng.normal(0, deviation, 3)) * 255).tolist()
+    return red, green, blue
 
 
-def erase(view: Pixels, fill: tuple[int, int, int], rng: np.random.Generator) -> Pixels:
-    """A copy with a random rectangle of 2 to 33 % of the area in one colour."""
-    box = _random_part(view.shape[0], view.shape[1], _ERASED_AREA, _ERASED_RATIO, rng)
-    view = view.copy()
-    if box is not None:
-        left, top, right, bottom = box
-        view[top:bottom, left:right] = fill
-    return view
+def drawn_rectangle(height: int, width: int, rng: np.random.Generator) -> Rectangle | None:
+    """2 to 33 % of the area; None where ten tries have failed."""
+    return random_part(height, width, _ERASED_AREA, _ERASED_RATIO, rng)
+
+
+def _moved(values: Sequence[Any], images: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(values, device=images.device)

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from resnet_backbone.classification.data.augmentation import Changes
+
 
 @dataclass
 class Batch:
@@ -23,6 +25,7 @@ class Batch:
         indices: N.
         ready: nothing is left to be done to the images.
         broken: (name, what is wrong) of images that could not be read and that others replace.
+        changes: N, what has still to be done to the images; empty: nothing.
     """
 
     images: torch.Tensor
@@ -32,14 +35,16 @@ class Batch:
     name: Callable[[int], str] = str  # not from a worker, which would send the whole split along
     ready: bool = False
     broken: tuple[tuple[str, str], ...] = ()
+    changes: tuple[Changes, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, part: slice) -> Batch:
         return Batch(
-            self.images[part], self.labels[part], self.iteration, self.indices[part], self.name, self.ready, ()
-        )
+            self.images[part], self.labels[part], self.iteration, self.indices[part], self.name, self.ready,
+            changes=self.changes[part],
+        )  # fmt: skip
 
     def pin_memory(self) -> Batch:
         """As data loaders ask for; `name` stays."""
@@ -53,10 +58,14 @@ def first_error(samples: Sequence[Any]) -> ValueError | None:
 
 
 def collate(samples: Sequence[Any]) -> Any:
-    """(image, label, index, broken) of several images as a batch; the first error among them in its place."""
+    """(image, label, index, broken) of several images as a batch; the first error among them in its place.
+
+    In training each has a fifth part: the changes that are left to be made, or None.
+    """
     error = first_error(samples)
     if error is not None:
         return error
-    images, labels, indices, broken = zip(*samples, strict=True)
+    images, labels, indices, broken, *changes = zip(*samples, strict=True)
     said = tuple(one for several in broken for one in several)
-    return Batch(torch.stack(images), torch.tensor(labels), 0, np.array(indices), broken=said)
+    left = tuple(one for several in changes for one in several if one is not None)
+    return Batch(torch.stack(images), torch.tensor(labels), 0, np.array(indices), broken=said, changes=left)

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from resnet_backbone.classification.data.augmentation import Changes
 from resnet_backbone.classification.data.batch import Batch, collate
 from resnet_backbone.classification.data.loader import loaded
+from resnet_backbone.classification.data.on_device import augmented_there, augments_there
 from resnet_backbone.classification.data.once import once
 from resnet_backbone.classification.data.order import Order, indices_of, share
 from resnet_backbone.classification.data.resident import Resident
@@ -36,18 +38,21 @@ def training_batches(split: Split, config: TrainConfig, start: int, device: torc
     Raises:
         ValueError: images that cannot be read, one after the other.
     """
-    if isinstance(split, Streamed):
-        return streamed_batches(split, config, start)
     if isinstance(split, Synthetic):
         return _reused(split, config, start, device)
-    if config.augmentation == "padded_crop":
+    cut = augments_there(config, device)
+    if isinstance(split, Streamed):
+        batches = streamed_batches(split, config, start, cut)
+    elif config.augmentation == "padded_crop":
         return _resident(split, config, start, device)
-    return _loaded(split, config, start)
+    else:
+        batches = _loaded(split, config, start, cut)
+    return augmented_there(batches, config, device) if cut else batches
 
 
-def _loaded(split: Split, config: TrainConfig, start: int) -> Iterator[Batch]:
+def _loaded(split: Split, config: TrainConfig, start: int, cut: bool) -> Iterator[Batch]:
     places = _Places(Order(len(split), config.seed, config.repeats), config, start)
-    return loaded(_Views(split, config), split, config, start, batch_sampler=places, collate_fn=collate)
+    return loaded(_Views(split, config, cut), split, config, start, batch_sampler=places, collate_fn=collate)
 
 
 def _resident(split: Split, config: TrainConfig, start: int, device: torch.device) -> Iterator[Batch]:
@@ -103,11 +108,11 @@ class _Views(Dataset[Any]):
     replace it the error is returned: an exception in a worker process would reach the user as a traceback.
     """
 
-    def __init__(self, split: Split, config: TrainConfig) -> None:
+    def __init__(self, split: Split, config: TrainConfig, cut: bool) -> None:
         self._split, self._config = split, config
         self._labels = split.labels
         self._cache: dict[int, Pixels] = {}
-        self._views = Views(config, length_of(config, len(split)).total)
+        self._views = Views(config, length_of(config, len(split)).total, cut)
 
     def __len__(self) -> int:
         return len(self._split)
@@ -118,7 +123,8 @@ class _Views(Dataset[Any]):
         replacements = generator(Stream.BROKEN, self._config.seed, position)
         for _ in range(ATTEMPTS):
             try:
-                return self._view(index, position), int(self._labels[index]), index, broken
+                view, changes = self._view(index, position)
+                return view, int(self._labels[index]), index, broken, changes
             except ValueError as error:
                 if not self._config.broken_images:
                     return error
@@ -126,7 +132,7 @@ class _Views(Dataset[Any]):
             index = int(replacements.integers(len(self._split)))
         return ValueError(f"{ATTEMPTS} images in a row cannot be read; the last: {broken[-1][1]}")
 
-    def _view(self, index: int, position: int) -> torch.Tensor:
+    def _view(self, index: int, position: int) -> tuple[torch.Tensor, Changes | None]:
         iteration = position // self._config.batch_size
         return self._views.training(self._image(index), position, iteration, self._split.name(index))
 

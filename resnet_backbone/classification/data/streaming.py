@@ -18,8 +18,8 @@ from resnet_backbone.classification.recipe.length import length_of
 from resnet_backbone.engine import group
 
 
-def streamed_batches(split: Streamed, config: TrainConfig, start: int) -> Iterator[Batch]:
-    """Endless batches of this process from iteration `start` on.
+def streamed_batches(split: Streamed, config: TrainConfig, start: int, cut: bool) -> Iterator[Batch]:
+    """Endless batches of this process from iteration `start` on; `cut` as `Views` takes it.
 
     Raises:
         ValueError: a shard that cannot be read, or too many images in it.
@@ -27,16 +27,16 @@ def streamed_batches(split: Streamed, config: TrainConfig, start: int) -> Iterat
     if config.repeats > 1:
         raise ValueError(f"repeats: {config.repeats}, but shards are read once an epoch; train on class folders")
     # Each worker makes whole batches.
-    yield from loaded(_Streams(split, config, start), split, config, start, batch_size=None)
+    yield from loaded(_Streams(split, config, start, cut), split, config, start, batch_size=None)
 
 
 class _Streams(IterableDataset[Any]):
     """Errors are values: an exception in a worker process would reach the user as a traceback."""
 
-    def __init__(self, split: Streamed, config: TrainConfig, start: int) -> None:
+    def __init__(self, split: Streamed, config: TrainConfig, start: int, cut: bool) -> None:
         self._split, self._config, self._start = split, config, start
         self._rank, self._world = group.rank(), group.world()  # a worker process does not know them
-        self._views = Views(config, length_of(config, len(split)).total)
+        self._views = Views(config, length_of(config, len(split)).total, cut)
 
     def __iter__(self) -> Iterator[Any]:
         worker, workers = this_worker()
@@ -65,8 +65,8 @@ class _Streams(IterableDataset[Any]):
         for sample in samples:
             place = sample.epoch * len(self._split) + sample.index
             try:
-                view = self._views.training(sample.data, place, iteration, sample.name)
-                views.append((view, sample.label, sample.index, []))
+                view, changes = self._views.training(sample.data, place, iteration, sample.name)
+                views.append((view, sample.label, sample.index, [], changes))
             except ValueError as error:
                 if not self._config.broken_images:
                     return error

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnet_backbone.classification.data.augmentation import Augmentation, resized_crop, shorter_side
+from resnet_backbone.classification.data.augmentation import Augmentation, Changes
+from resnet_backbone.classification.data.boxes import Rectangle, resized_crop, shorter_side
 from resnet_backbone.classification.data.streams import Stream, generator
 from resnet_backbone.classification.recipe.config import TrainConfig
 from resnet_backbone.classification.recipe.length import side_at
@@ -20,7 +21,6 @@ from resnet_backbone.images.views import view_of, view_of_pixels
 
 Pixels = NDArray[np.uint8]
 """H,W,3 RGB."""
-Box = tuple[int, int, int, int]
 
 
 class Views:
@@ -28,14 +28,17 @@ class Views:
 
     Args:
         total: iterations of the run, for sides that grow.
+        cut: training's views are only cut out; what else is to be done to them is said.
     """
 
-    def __init__(self, config: TrainConfig, total: int) -> None:
-        self._config, self._total = config, total
+    def __init__(self, config: TrainConfig, total: int, cut: bool = False) -> None:
+        self._config, self._total, self._cut = config, total, cut
         self._augmentation = augmentation_of(config)
 
-    def training(self, image: bytes | Pixels, place: int, iteration: int, name: str) -> torch.Tensor:
-        """A random view, 3,side,side uint8.
+    def training(
+        self, image: bytes | Pixels, place: int, iteration: int, name: str
+    ) -> tuple[torch.Tensor, Changes | None]:
+        """A random view, 3,side,side uint8, and what has still to be done to it.
 
         Args:
             place: of the image in the run.
@@ -50,8 +53,11 @@ class Views:
             view = view_of(image, choose, side, plain=plain, name=name)
         else:
             view = view_of_pixels(image, choose(*image.shape[:2]), side, plain=plain)
-        augmented = self._augmentation(view.permute(1, 2, 0).numpy(), rng)
-        return torch.from_numpy(np.ascontiguousarray(augmented.transpose(2, 0, 1)))
+        changes = self._augmentation.draw(side, side, rng)
+        if self._cut:
+            return view, changes
+        augmented = self._augmentation.apply(view.permute(1, 2, 0).numpy(), changes)
+        return torch.from_numpy(np.ascontiguousarray(augmented.transpose(2, 0, 1))), None
 
     def testing(self, image: bytes | Pixels, name: str) -> torch.Tensor:
         """The central view, 3,side,side uint8, by Pillow.
@@ -65,10 +71,10 @@ class Views:
     def _plain(self) -> bool:
         return self._config.reader == "plain"
 
-    def _choose(self, rng: np.random.Generator) -> Callable[[int, int], Box]:
+    def _choose(self, rng: np.random.Generator) -> Callable[[int, int], Rectangle]:
         config = self._config
 
-        def choose(height: int, width: int) -> Box:
+        def choose(height: int, width: int) -> Rectangle:
             if config.augmentation == "resized_crop":
                 box = resized_crop(height, width, config.scale, config.ratio, rng)
             else:

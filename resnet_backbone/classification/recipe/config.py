@@ -53,6 +53,8 @@ class TrainConfig:
         repeats: views of an image that follow each other (repeated augmentation); an epoch stays as long.
         colour_shift: deviation of AlexNet's shift along the principal colours of ImageNet (the paper: 0.1).
         flip: mirror every second image.
+        augment_on: where everything behind the crop is done to the images: "workers", "device", or "auto": on a GPU
+            there, else by the workers.
         size: side of the training images in pixels.
         start_size: side at the start, from which it rises to `size` in steps of 32 between 40 % and 80 % of the run.
         batch_sides: sides that whole batches are shrunk to in turn at random, for features at several
@@ -125,6 +127,7 @@ class TrainConfig:
     shorter_sides: tuple[int, int] = (256, 480)
     colour_shift: float = 0.0
     flip: bool = True
+    augment_on: Literal["auto", "workers", "device"] = "auto"
     size: int = 224
     start_size: int | None = None
     batch_sides: tuple[int, ...] = ()
@@ -218,6 +221,8 @@ class TrainConfig:
                     raise ValueError(f"{key}: not with augmentation 'padded_crop', which is computed for a whole batch")
             if self.policy != "none":
                 raise ValueError("policy: not with augmentation 'padded_crop', which is computed for a whole batch")
+            if self.augment_on == "workers":
+                raise ValueError("augment_on: 'padded_crop' is computed on the device; leave 'workers' out")
 
     def _check_capture(self) -> None:
         if not self.capture:

@@ -159,6 +159,8 @@ def remedies(config: TrainConfig) -> str:
         ways.append("reader fast")
     if library() is None:
         ways.append("resnet-backbone build-decoder")
+    if config.augment_on == "workers":
+        ways.append("augment_on auto")
     ways.append("smaller files (ImageNet: tools/prepare_imagenet.py --short-side 320)")
     return ", ".join(ways)
 

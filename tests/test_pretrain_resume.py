@@ -140,6 +140,11 @@ def test_a_signal_saves_and_says_how_to_go_on(folders, tmp_path, monkeypatch, ca
     assert said == f"stopped after iteration 3 of 12; saved in {tmp_path / 'run/last.pth'}; go on with --resume"
     assert iterations(tmp_path / "run") == 3
     assert tool(replace(run, resume=True)) == 0
+    assert tool(options(tmp_path / "whole", SMALL, folders)) == 0
+    first, second, whole = (line for one in ("run", "whole") for line in metrics(tmp_path / one) if "loss" in line)
+    assert (first["iteration"], second["iteration"], whole["iteration"]) == (3, 12, 12)
+    for name in ("loss", "error"):  # nothing of what was seen before the signal is missing
+        assert 3 * first[name] + 9 * second[name] == pytest.approx(12 * whole[name], rel=1e-4)
 
 
 @pytest.mark.parametrize("where", ["exact_norms", "measure"])

@@ -164,7 +164,8 @@ class Loop(ABC):
                 began, rate = time.monotonic(), self.optimizer.param_groups[0]["lr"]
                 losses = self._step(trained, batch)
                 self.advance()
-                writing, stopping = self._due(PERIOD) or self.ended(), self._stopping(stop)
+                stopping = self._stopping(stop)
+                writing = stopping or self._due(PERIOD) or self.ended()
                 saving = stopping or self._due(self._save_every) or self._evaluation_due(evaluate)
                 journal.add(self._looked_at() if writing or saving else [], rate, time.monotonic() - began)
                 progress.step(**self.shown(losses, rate) if progress.due else {})

@@ -51,6 +51,24 @@ def test_narrow_networks_with_group_norm_are_shown_and_grown_as_what_they_are(tm
     torch.testing.assert_close(grown(image), net(image))
 
 
+@torch.no_grad()
+def test_norms_that_are_affine_only_stay_so(tmp_path):
+    net = rb.build("resnet18", num_classes=3, norm="FrozenBN").eval()
+    for module in net.modules():
+        if type(module).__name__.startswith("Frozen"):
+            module.weight.uniform_(0.5, 1.5), module.bias.uniform_(-0.5, 0.5)
+    state = {key: value for key, value in net.state_dict().items() if "running" not in key}
+    source = write_weights(tmp_path / "a.safetensors", state, WeightRecord("resnet_backbone", "made", "resnet18"))
+    deepen(source, tmp_path / "b.safetensors", "resnet34")
+    assert not any("running" in key for key in read_weights(tmp_path / "b.safetensors").state)
+    small, large = (
+        rb.build(name, num_classes=3, norm="FrozenBN", weights=tmp_path / file).eval()
+        for name, file in (("resnet18", "a.safetensors"), ("resnet34", "b.safetensors"))
+    )
+    image = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(large(image), small(image))
+
+
 def test_added_blocks_learn_though_a_detector_freezes_their_norms(tmp_path):
     path = tmp_path / "large.safetensors"
     deepen(saved(torchvision.models.resnet18(), tmp_path / "small.pth"), path, "resnet34")

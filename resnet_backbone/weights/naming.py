@@ -13,7 +13,8 @@ from resnet_backbone.models.vgg import WIDTHS
 from resnet_backbone.weights.errors import WeightsError
 from resnet_backbone.weights.torchvision_detectors import BODY, rename_detector, split_body
 
-NORM_KEYS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+NORM_KEYS = ("weight", "bias", *STATISTICS)
 # Keys of other stems and blocks that carry torchvision's names but are other networks.
 FOREIGN = {
     r"conv1\.\d\.": "a deep stem (timm's c, d, s and t variants)",

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torchvision
+from made_cifar import CIFAR, write_cifar
 from made_pretraining import SMALL, metrics, options, tool, write_stripes
 from test_models import randomize_statistics
 
@@ -65,6 +66,25 @@ def test_a_run_begins_with_the_weights_and_so_does_their_average(tmp_path, folde
         if "running_" not in name and "num_batches" not in name:
             torch.testing.assert_close(after.state[name], before.state[name], rtol=0, atol=1e-8)
     assert f"started from {own}" in after.record.notes
+
+
+def test_cifar_networks_of_others_are_trained_on_as_they_pad(tmp_path, capfd):
+    data = write_cifar(tmp_path / "cifar.npz")
+    small = replace(CIFAR, iterations=2, mean_image=False, mean=SMALL.mean, std=SMALL.std, schedule="cosine")
+    first = replace(small, pad_before=True)
+    assert tool(options(tmp_path / "first", first, data)) == 0
+    own = tmp_path / "first/model.safetensors"
+    assert read_weights(own).record.pad_before
+    second = replace(first, weights=str(own), rate_per_256=1e-12, weight_decay=0.0)
+    assert tool(options(tmp_path / "second", second, data)) == 0
+    one, other = (rb.build("cifar_resnet8", num_classes=10, weights=tmp_path / run / "model.safetensors").eval()
+                  for run in ("first", "second"))  # fmt: skip
+    assert one.config.pad_before and other.config.pad_before
+    capfd.readouterr()
+    assert tool(options(tmp_path / "third", replace(small, weights=str(own)), data)) == 1
+    assert "build it with pad_before=True" in capfd.readouterr().err
+    assert tool(options(tmp_path / "fourth", replace(first, shortcut="B"), data)) == 1
+    assert "pad_before: cifar_resnet8 has no shortcut of option A, which alone pads" in capfd.readouterr().err
 
 
 def test_other_classes_than_the_heads_are_refused_and_a_fresh_head_takes_them(tmp_path, own, capfd):

@@ -22,6 +22,7 @@ class TrainConfig:
         stem_out_channels, res2_out_channels: widths other than the network's own, doubled from stage to stage.
         stride_in_1x1: where a bottleneck strides; true is the paper's network (v1), false torchvision's (v1.5).
         shortcut: option A, B or C; the network's own if left out.
+        pad_before: option A pads half of the new channels before the old ones, as CIFAR networks of others do.
         norm: "BN"; "SyncBN" shares statistics between processes; "GN" needs none.
         norm_eps: epsilon of the batch norms.
         zero_init_last_norm: residual branches start as zero.
@@ -89,6 +90,7 @@ class TrainConfig:
     res2_out_channels: int | None = None
     stride_in_1x1: bool = True
     shortcut: Literal["A", "B", "C"] | None = None
+    pad_before: bool = False
     norm: Literal["BN", "SyncBN", "GN"] = "BN"
     norm_eps: float = 1e-5
     zero_init_last_norm: bool = False

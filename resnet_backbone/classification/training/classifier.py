@@ -20,13 +20,14 @@ def build_classifier(config: TrainConfig, num_classes: int) -> Network:
     Raises:
         ValueError: an option that the network has no use for.
     """
-    return build_network(
+    network = build_network(
         config.network,
         num_classes=num_classes,
         stem_out_channels=config.stem_out_channels,
         res2_out_channels=config.res2_out_channels,
         stride_in_1x1=config.stride_in_1x1,
         shortcut=config.shortcut,
+        pad_before=config.pad_before,
         norm=config.norm,
         norm_eps=config.norm_eps,
         zero_init_last_norm=config.zero_init_last_norm,
@@ -34,6 +35,9 @@ def build_classifier(config: TrainConfig, num_classes: int) -> Network:
         mean_image=config.size if config.mean_image else None,
         checkpoint_stages=config.checkpoint_stages,
     )
+    if config.pad_before and network.config.shortcut != "A":
+        raise ValueError(f"pad_before: {config.network} has no shortcut of option A, which alone pads; leave it out")
+    return network
 
 
 class Inputs:

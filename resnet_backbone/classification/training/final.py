@@ -99,6 +99,7 @@ def write_final(
         top1=None if accuracy is None else accuracy.top1_percent,
         top5=None if accuracy is None else accuracy.top5_percent,
         shortcut=config.shortcut or (variant.shortcut if variant.family != "vgg" else None),
+        pad_before=config.pad_before,
         num_classes=len(data.classes),
         norm="GN" if config.norm == "GN" else None,
         mean_image=config.size if config.mean_image else None,

@@ -68,7 +68,7 @@ def pretrain(
     held out `model_best.safetensors` too.
 
     Args:
-        data: class folders, CIFAR in one of its layouts, or "synthetic".
+        data: what `open_data` takes: class folders, tar shards, CIFAR in one of its layouts, "synthetic".
         resume: go on exactly where the run in `output` stopped, if there is one.
         overwrite: begin anew though `output` holds a run.
         choose: which of the data are used.
@@ -87,15 +87,7 @@ def pretrain(
     opened = choose(found)
     output.mkdir(parents=True, exist_ok=True)
     set_up_logs(output / "log.txt" if group.is_main() else None, quiet=not group.is_main())
-    network = make_network(config, opened, device, load=begins(output, resume))
-    refuse(room_findings(config, network, output, group.machines()))
-    loop = Loop(config, opened, network, output, device, lambda model, best: _keep(model, best, config, opened, output))
-    if resume:
-        loop.resume()
-        check_resumed_together(loop.iteration, loop.output / LAST)
-    if loop.iteration == 0:
-        clear(output)
-    describe(config, opened, loop, output)
+    loop = _started(config, opened, output, device, resume)
 
     def test(model: nn.Module) -> dict[str, float]:
         return {key: value for name, split in _tested(opened) for key, value in _numbers(name, model, split).items()}
@@ -107,6 +99,20 @@ def pretrain(
 
     loop.run(test)
     return _finish(config, opened, loop, began)
+
+
+def _started(config: TrainConfig, data: Data, output: Path, device: torch.device, resume: bool) -> Loop:
+    """Where the run stopped, or at its beginning, in a folder without another run's results."""
+    network = make_network(config, data, device, load=begins(output, resume))
+    refuse(room_findings(config, network, output, group.machines()))
+    loop = Loop(config, data, network, output, device, lambda model, best: _keep(model, best, config, data, output))
+    if resume:
+        loop.resume()
+        check_resumed_together(loop.iteration, loop.output / LAST)
+    if loop.iteration == 0:
+        clear(output)
+    describe(config, data, loop, output)
+    return loop
 
 
 def measure(model: nn.Module, split: Split, config: TrainConfig, inputs: Inputs, device: torch.device) -> Accuracy:

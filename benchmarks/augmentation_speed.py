@@ -20,8 +20,8 @@ import torch
 import torchvision.transforms.v2 as T
 from torchvision.datasets.folder import pil_loader
 
-from benchmarks.image_loading import FOLDERS, IMAGES, ROUNDS, decoders, speed
-from benchmarks.machine import ROOT, data_folder, versions
+from benchmarks.image_loading import FOLDERS, IMAGES, ROUNDS, decoders, some_of, speed
+from benchmarks.machine import ROOT, versions
 from benchmarks.record import make_entry
 from benchmarks.record import record as put
 from resnet_backbone.classification.data.views import Views
@@ -45,7 +45,7 @@ def main() -> int:
     runs = [
         run
         for (recipe, file), (data, folder) in itertools.product(RECIPES.items(), FOLDERS.items())
-        for run in measure(recipe, ROOT / "configs/imagenet" / file, data, data_folder() / folder)
+        for run in measure(recipe, ROOT / "configs/imagenet" / file, data, some_of(folder))
     ]
     for run in runs:
         print(run["recipe"], run["data"], run["way"], f"{run['ms']:.2f} ms, {run['ratio']:.2f}", sep=", ")
@@ -83,13 +83,13 @@ def ours(config: TrainConfig, cut: bool) -> Load:
     return lambda file, place: views.training(file.read_bytes(), place, 1, str(file))
 
 
-def measure(recipe: str, path: Path, data: str, folder: Path) -> list[dict[str, Any]]:
+def measure(recipe: str, path: Path, data: str, files: list[Path]) -> list[dict[str, Any]]:
     """A run for each way: milliseconds an image of every round."""
     config = read_config(TrainConfig, path)
     ways = {"ours, by the worker": ours(config, False), "ours, left to the device": ours(config, True)}
     if config.policy == "randaugment":
         ways = {"torchvision": torchvisions(config), **ways}
-    files, reference = sorted(folder.glob("*.jpg"))[:IMAGES], next(iter(ways))
+    reference = next(iter(ways))
     seconds = np.zeros((ROUNDS + 1, len(ways)))
     loads = list(ways.values())
     for number, (index, file) in itertools.product(range(ROUNDS + 1), enumerate(files)):

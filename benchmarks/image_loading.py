@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import torchvision.transforms as T
 from numpy.typing import NDArray
-from PIL import features
+from PIL import Image, features
 from torchvision.datasets.folder import pil_loader
 
 from benchmarks.machine import data_folder, versions
@@ -35,6 +35,9 @@ from resnet_backbone.images.size import image_size
 from resnet_backbone.images.transforms import normalise
 
 FOLDERS = {"VOC2012": "VOC2012/JPEGImages", "COCO": "coco/train2017"}
+LIKE_IMAGENET = "COCO at 500 pixels"
+"""ImageNet's photographs have 500 x 375 pixels and 110 KB: COCO's at that side have them at this quality."""
+LONG_SIDE, QUALITY = 500, 93
 IMAGES, ROUNDS, SIZE, SHORT_SIDES = 50, 7, 224, (320, 256)
 SCALE, RATIO = [0.08, 1.0], [3 / 4, 4 / 3]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -54,10 +57,15 @@ def main() -> int:
     versions()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    runs = [run for name, folder in FOLDERS.items() for run in measure(name, data_folder() / folder)]
+    runs = [run for name, folder in FOLDERS.items() for run in measure(name, some_of(folder))]
+    with tempfile.TemporaryDirectory() as made:
+        runs += measure(LIKE_IMAGENET, [like_imagenet(file, Path(made)) for file in some_of(FOLDERS["COCO"])])
     for run in runs:
         print(run["data"], run["way"], f"{run['images_per_second']:.0f} images/s, {run['ratio']:.2f}", sep=", ")
-    settings = {"images": IMAGES, "rounds": ROUNDS, "size": SIZE, "scale": SCALE, "ratio": RATIO, **decoders()}
+    settings = {
+        "images": IMAGES, "rounds": ROUNDS, "size": SIZE, "scale": SCALE, "ratio": RATIO,
+        LIKE_IMAGENET: {"long_side": LONG_SIDE, "quality": QUALITY}, **decoders(),
+    }  # fmt: skip
     put(make_entry(
         "image-loading", "A file to a random view of 224 x 224 pixels: ours beside torchvision's ImageFolder way.",
         "python -m benchmarks.image_loading", runs, settings=settings,
@@ -65,7 +73,8 @@ def main() -> int:
         "(RandomResizedCrop's law) and flips; milliseconds are medians over the rounds of the mean over all images, "
         "ratios medians of the rounds' ratios with their quartiles. These photographs stand for ImageNet's, of which "
         "the full-size ones are not here (about 500 x 375, 110 KB): VOC2012's have its size and less than half its "
-        "bytes, COCO's are larger (640 x 480, 190 KB). Differences are of grey levels, against Pillow's pixels; of the "
+        f"bytes, COCO's are larger (640 x 480, 190 KB), and made smaller (longer side {LONG_SIDE}, quality {QUALITY}) "
+        "have its size and its bytes. Differences are of grey levels, against Pillow's pixels; of the "
         "smaller files those of the same part of the image, up to rounding to its pixels.",
     ))  # fmt: skip
     return 0
@@ -137,9 +146,23 @@ SMALLER = {f"ours, part alone, uint8, files of --short-side {side}": side for si
 REFERENCE, PIXELS = "torchvision, float", "torchvision, uint8"
 
 
-def measure(name: str, folder: Path) -> list[dict[str, Any]]:
+def some_of(folder: str) -> list[Path]:
+    """The first photographs of the data's folder."""
+    return sorted((data_folder() / folder).glob("*.jpg"))[:IMAGES]
+
+
+def like_imagenet(file: Path, folder: Path) -> Path:
+    """The photograph at ImageNet's size."""
+    image = Image.open(file).convert("RGB")
+    scale = LONG_SIDE / max(image.size)
+    image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS).save(
+        folder / file.name, quality=QUALITY, subsampling=0
+    )
+    return folder / file.name
+
+
+def measure(name: str, files: list[Path]) -> list[dict[str, Any]]:
     """A run for each way: milliseconds an image of every round, and how far pixels are from Pillow's."""
-    files = sorted(folder.glob("*.jpg"))[:IMAGES]
     ways = [*WAYS, *SMALLER]
     seconds = np.zeros((ROUNDS + 1, len(ways)))
     apart: dict[str, list[torch.Tensor]] = {way: [] for way in ways}

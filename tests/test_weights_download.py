@@ -8,9 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from resnet_backbone.engine.addresses import without_secrets
 from resnet_backbone.weights import download
 from resnet_backbone.weights.download import fetch
 from resnet_backbone.weights.errors import WeightsError
+from resnet_backbone.weights.sources import on_disk
 
 CONTENT = bytes(range(256)) * 4000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -98,7 +100,26 @@ def test_always_dropped_is_an_error_and_the_part_waits_for_the_next_run(server):
 def test_wrong_hash_is_deleted_and_named(server):
     with pytest.raises(WeightsError, match=f"sha256 {SHA256[:16]}.*not 0000"):
         fetch(f"{server}/net.pth#sha256={'0' * 64}")
-    assert not list(download.cache_folder().glob("net.pth*"))
+    assert not list(download.cache_folder().glob("net*"))
+
+
+def test_files_of_one_name_are_as_many_as_their_addresses(server):
+    """The second address would have given the first one's weights."""
+    long = f"{'n' * 200}.pth?key={'k' * 300}"
+    rests = ("a/model.pth", "b/model.pth", "download.pth?id=1", "download.pth?id=2", long)
+    paths = [fetch(f"{server}/{rest}", pause=0.01) for rest in rests]
+    assert len(set(paths)) == len(Handler.requests) == 5 and all(path.suffix == ".pth" for path in paths)
+    assert fetch(f"{server}/a/model.pth#sha256={SHA256}") == paths[0] and len(Handler.requests) == 5
+    assert on_disk(f"{server}/a/model.pth") and not on_disk(f"{server}/c/model.pth")
+
+
+def test_keys_in_an_address_are_neither_said_nor_kept(server):
+    address = server.replace("://", "://me:word@")
+    with pytest.raises(WeightsError) as caught:
+        fetch(f"{server}/missing.pth?key=secret")
+    assert f"{server}/missing.pth: the server says 404" in str(caught.value) and "secret" not in str(caught.value)
+    assert without_secrets(f"{address}/net.pth?key=secret#part") == f"{server}/net.pth"
+    assert without_secrets("runs/a?b.pth") == "runs/a?b.pth" and without_secrets("timm://a@b") == "timm://a@b"
 
 
 def test_404_says_so_at_once(server):

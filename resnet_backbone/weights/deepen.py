@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from resnet_backbone.engine.addresses import without_secrets
 from resnet_backbone.models.build import build_network
 from resnet_backbone.models.variants import Variant, find_variant
 from resnet_backbone.weights.compare import options_of
@@ -40,8 +41,9 @@ def deepen(source: str | Path, output: str | Path, to: str, *, seed: int = 0) ->
     grown = _grown(read.state, net.state_dict(), small, large, source)
     added = sum(large.depths) - sum(small.depths)
     note = f"grown from {small.name} by deepen: {added} identity blocks added, not trained as a {to}"
+    name = Path(without_secrets(str(source))).name
     record = replace(
-        read.record, naming="resnet_backbone", variant=to, source=f"{Path(str(source)).name}, deepened",
+        read.record, naming="resnet_backbone", variant=to, source=f"{name}, deepened",
         notes=(*read.record.notes, note), num_classes=read.record.num_classes,
     )  # fmt: skip
     write_weights(output, grown, record)

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from resnet_backbone.cache import cache_folder
+from resnet_backbone.engine.addresses import without_secrets
 from resnet_backbone.engine.http_errors import TROUBLE, in_words, may_pass
 from resnet_backbone.weights.errors import WeightsError
 
@@ -31,7 +33,7 @@ def fetch(
     Args:
         sha256_prefix: first digits of the hash that the file must have; `url#sha256=...` says it too.
         md5: the whole one, where its publisher states no other hash.
-        name: of the file in the cache; default is the last part of the address.
+        name: of the file in the cache; default is `cached_name`.
         pause: seconds before the second attempt, doubled for each further one.
 
     Raises:
@@ -39,7 +41,7 @@ def fetch(
     """
     url, _, fragment = url.partition("#sha256=")
     algorithm, wanted = ("md5", md5) if md5 else ("sha256", fragment or sha256_prefix)
-    target = cache_folder() / (name or url.rstrip("/").rsplit("/", 1)[-1])
+    target = cache_folder() / (name or cached_name(url))
     target.parent.mkdir(parents=True, exist_ok=True)
     with (target.parent / f".{target.name}.lock").open("w") as lock:
         # Eight processes of one machine start at once: one downloads, the others wait.
@@ -54,10 +56,19 @@ def fetch(
             found = _hash(part, algorithm)
             part.unlink()
             raise WeightsError(
-                f"{url}: the file has {algorithm} {found[:16]}..., not {wanted}; it was deleted. Try again, {ELSEWHERE}"
+                f"{without_secrets(url)}: the file has {algorithm} {found[:16]}..., not {wanted}; it was deleted. "
+                f"Try again, {ELSEWHERE}"
             )
         os.replace(part, target)
     return target
+
+
+def cached_name(url: str) -> str:
+    """The last part of an address with a digest of all of it: files of one name on two servers are two files."""
+    url = url.partition("#sha256=")[0]
+    last = Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path)).name[-100:]  # systems take 255 bytes
+    digest = hashlib.sha256(url.encode()).hexdigest()[:12]
+    return f"{Path(last).stem}-{digest}{Path(last).suffix}"
 
 
 def _hash(path: Path, algorithm: str) -> str:
@@ -85,10 +96,10 @@ def _download(url: str, part: Path, pause: float) -> str | None:
             if isinstance(error, urllib.error.HTTPError) and error.code == 416:
                 part.unlink(missing_ok=True)  # it is longer than the file: another version
             elif not may_pass(error):
-                raise WeightsError(f"{url}: {problem}; check the name, {ELSEWHERE}") from None
+                raise WeightsError(f"{without_secrets(url)}: {problem}; check the name, {ELSEWHERE}") from None
             elif isinstance(error, OSError) and error.errno == 28:
                 raise WeightsError(f"{part}: no space left on the device; free some and run again") from None
-    raise WeightsError(f"{url}: {problem}, {ATTEMPTS} times; check the network, {ELSEWHERE}")
+    raise WeightsError(f"{without_secrets(url)}: {problem}, {ATTEMPTS} times; check the network, {ELSEWHERE}")
 
 
 def _attempt(url: str, part: Path) -> str | None:

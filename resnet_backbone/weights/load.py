@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from resnet_backbone.engine.addresses import without_secrets
 from resnet_backbone.models.network import Network
 from resnet_backbone.weights.compare import (
     FIRST,
@@ -118,7 +119,7 @@ def read_source(source: str | Path, *, of_run: bool = False) -> Source:
     state = renamed.state
     detector = any(key.startswith(("backbone.", "proposal_generator.", "roi_heads.")) for key in state)
     body = split_body(state)[0] or state
-    record = file.record or resolved.implied or _assumed(file, renamed.naming, body, str(source))
+    record = file.record or resolved.implied or _assumed(file, renamed.naming, body, without_secrets(str(source)))
     if record.variant is None and not detector:
         record = replace(record, variant=facts_of(state).variant)
     return Source(state, replace(record, sha256=file.sha256), renamed.dropped, detector, file.of_run)

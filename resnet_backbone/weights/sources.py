@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_backbone.cache import cache_folder
-from resnet_backbone.weights.download import fetch
+from resnet_backbone.weights.download import cached_name, fetch
 from resnet_backbone.weights.errors import WeightsError
 from resnet_backbone.weights.record import WeightRecord
 
@@ -68,12 +68,12 @@ def on_disk(source: str | Path) -> bool:
     if not separator:
         return Path(text).expanduser().is_file()
     names = {
-        "torchvision": lambda: _torchvision_weights(rest)[1].url.rsplit("/", 1)[-1],
+        "torchvision": lambda: _published_name(_torchvision_weights(rest)[1]),
         "timm": lambda: f"timm-{rest}.safetensors",
         "detectron2": lambda: rest.replace("/", "-"),
         "file": lambda: rest,  # absolute, or from the working directory
     }
-    name = names.get(scheme, lambda: text.rstrip("/").rsplit("/", 1)[-1])()
+    name = names.get(scheme, lambda: cached_name(text))()
     return Path(name).is_file() if scheme == "file" else (cache_folder() / name).is_file()
 
 
@@ -138,9 +138,12 @@ def _torchvision(name: str) -> Resolved:
     variant, weights = _torchvision_weights(name)
     # torchvision writes the first hexadecimal digits of the sha256 into the file's name.
     prefix = re.search(r"-([0-9a-f]{8,})\.", weights.url)
-    return Resolved(
-        fetch(weights.url, sha256_prefix=prefix[1] if prefix else None), _torchvision_record(variant, weights)
-    )
+    path = fetch(weights.url, sha256_prefix=prefix[1] if prefix else None, name=_published_name(weights))
+    return Resolved(path, _torchvision_record(variant, weights))
+
+
+def _published_name(weights: Any) -> str:
+    return str(weights.url).rsplit("/", 1)[-1]
 
 
 def _timm_record(name: str) -> WeightRecord:

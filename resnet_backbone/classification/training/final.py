@@ -19,6 +19,7 @@ from resnet_backbone.classification.recipe.config import TrainConfig
 from resnet_backbone.classification.testing.batch_norm import recompute_statistics
 from resnet_backbone.classification.testing.evaluate import Accuracy
 from resnet_backbone.classification.training.classifier import Inputs
+from resnet_backbone.engine.addresses import without_secrets
 from resnet_backbone.models.variants import find_variant
 from resnet_backbone.weights.files import write_weights
 from resnet_backbone.weights.record import WeightRecord
@@ -83,7 +84,7 @@ def write_final(
         notes: of the record.
     """
     variant = find_variant(config.network)
-    started = (f"started from {config.weights}",) if config.weights else ()
+    started = (f"started from {without_secrets(config.weights)}",) if config.weights else ()
     measured = () if accuracy is None else (f"accuracy measured on {accuracy.images} validation images of {data.name}",)
     record = WeightRecord(
         naming="resnet_backbone",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from detectron2.config import get_cfg
 from PIL import Image
 from scipy.stats import binomtest
 from test_models import randomize_statistics
@@ -67,6 +68,23 @@ def test_norms_that_are_affine_only_stay_so(tmp_path):
     )
     image = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(large(image), small(image))
+
+
+def test_sentences_name_the_file_that_was_asked_for(tmp_path):
+    """And not what its record says that it was made by, which many files share."""
+    net, path = rb.build("resnet50", num_classes=3), tmp_path / "mine.safetensors"
+    record = WeightRecord("resnet_backbone", "the tool, seed 0", "resnet50", stride_in_1x1=True, channel_order="BGR")
+    write_weights(path, net.state_dict(), record)
+    report = rb.load_weights(net, path)
+    assert f"tensors from {path} (the tool, seed 0)\n" in str(report) and report.record.source == "the tool, seed 0"
+    with pytest.raises(rb.WeightsError, match=f"^{path}: its record says stride_in_1x1=True"):
+        rb.build("resnet50", num_classes=3, stride_in_1x1=False, weights=path)
+    with pytest.raises(rb.WeightsError, match=f"^{path}: another network than the one it is for"):
+        rb.load_weights(rb.build("resnet101", num_classes=3), path)
+    with pytest.raises(rb.WeightsError, match=f"the weights {path} expect BGR: set INPUT.FORMAT to BGR"):
+        cfg = get_cfg()
+        cfg.MODEL.WEIGHTS, cfg.INPUT.FORMAT = str(path), "RGB"
+        rb.prepare(cfg)
 
 
 def test_added_blocks_learn_though_a_detector_freezes_their_norms(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_backbone.detection.config import default_config, residual_keys
+from resnet_backbone.engine.addresses import without_secrets
 from resnet_backbone.weights.errors import WeightsError
 from resnet_backbone.weights.load import read_source
 from resnet_backbone.weights.record import WeightRecord
@@ -53,7 +54,7 @@ def prepare(cfg: Any, *, explicit: Collection[str] = ()) -> WeightRecord | None:
             present = _get(cfg, key)
             user_set = key in explicit or not _equal(present, _get(defaults, key))
             if user_set and not _equal(present, value):
-                raise WeightsError(_contradiction(key, present, value, record))
+                raise WeightsError(_contradiction(key, present, value, record, cfg.MODEL.WEIGHTS))
             _set(cfg, key, value)
     finally:
         if frozen:
@@ -94,7 +95,7 @@ def check_config(cfg: Any) -> None:
         present = _get(cfg, key)
         if not _equal(present, value):
             raise WeightsError(
-                f"{_contradiction(key, present, value, record)}, or call resnet_backbone.prepare(cfg) before "
+                f"{_contradiction(key, present, value, record, source)}, or call resnet_backbone.prepare(cfg) before "
                 "building the model"
             )
 
@@ -111,9 +112,10 @@ def _record_of(source: str) -> WeightRecord | None:
     return record
 
 
-def _contradiction(key: str, present: Any, value: Any, record: WeightRecord) -> str:
+def _contradiction(key: str, present: Any, value: Any, record: WeightRecord, weights: str) -> str:
     said = "are assumed to expect" if record.assumed else "expect"
-    return f"{key} is {present}, but the weights {record.source} {said} {value}: set {key} to {value} or leave it out"
+    name = without_secrets(weights)
+    return f"{key} is {present}, but the weights {name} {said} {value}: set {key} to {value} or leave it out"
 
 
 def _equal(a: Any, b: Any) -> bool:

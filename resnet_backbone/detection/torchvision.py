@@ -132,7 +132,7 @@ def torchvision_detector(
     body = build_network(name, out_features=features, norm=norm, freeze_at=freeze_at, **network)
     pyramid = Pyramid(body, fpn_channels, chosen.one_stage)
     if source is not None:
-        check_network(body, source.record)
+        check_network(body, source.named)
     model = chosen.build(pyramid, num_classes=num_classes, **detector)
     if source is not None:
         report = load_weights(model, source, fine_tune=fine_tune or not source.detector)
@@ -195,7 +195,7 @@ def _split_options(kind: str, options: Mapping[str, Any]) -> tuple[dict[str, Any
 
 def _readable(source: Source) -> Source:
     """Refuses detectors whose heads are not torchvision's, and those of ours that do not say what they were fed."""
-    where = source.record.source
+    where = source.named.source
     if source.detector and not source.for_torchvision:
         raise WeightsError(f"{where}: a Detectron2 detector, whose heads are not torchvision's; name a backbone's file")
     if source.for_torchvision and GUESSED in source.record.notes:

@@ -49,6 +49,7 @@ class Source:
         dropped: key of the file: why it is not used.
         detector: whether it is a whole detector.
         of_run: the state of a run, whose config knows what the record only assumes.
+        name: what was asked for.
     """
 
     state: dict[str, torch.Tensor]
@@ -56,6 +57,12 @@ class Source:
     dropped: dict[str, str]
     detector: bool
     of_run: bool = False
+    name: str = ""
+
+    @property
+    def named(self) -> WeightRecord:
+        """The record for sentences, which name what was asked for and not what it was made by."""
+        return replace(self.record, source=self.name or self.record.source)
 
     @property
     def for_torchvision(self) -> bool:
@@ -89,6 +96,7 @@ class LoadReport:
     Attributes:
         matched, total: tensors of the network filled, and all that it has (no `num_batches_tracked`).
         allowed: everything out of the ordinary that was let pass, a sentence each.
+        name: what was asked for.
     """
 
     matched: int
@@ -96,9 +104,11 @@ class LoadReport:
     record: WeightRecord
     allowed: tuple[str, ...]
     what: str = "backbone"
+    name: str = ""
 
     def __str__(self) -> str:
-        lines = [f"{self.matched} of {self.total} {self.what} tensors from {self.record.source}"]
+        made = f" ({self.record.source})" if self.name not in ("", self.record.source) else ""
+        lines = [f"{self.matched} of {self.total} {self.what} tensors from {self.name or self.record.source}{made}"]
         lines += [f"  {self.record.describe()}", *(f"  {line}" for line in self.allowed)]
         return "\n".join(lines)
 
@@ -119,10 +129,11 @@ def read_source(source: str | Path, *, of_run: bool = False) -> Source:
     state = renamed.state
     detector = any(key.startswith(("backbone.", "proposal_generator.", "roi_heads.")) for key in state)
     body = split_body(state)[0] or state
-    record = file.record or resolved.implied or _assumed(file, renamed.naming, body, without_secrets(str(source)))
+    name = without_secrets(str(source))
+    record = file.record or resolved.implied or _assumed(file, renamed.naming, body, name)
     if record.variant is None and not detector:
         record = replace(record, variant=facts_of(state).variant)
-    return Source(state, replace(record, sha256=file.sha256), renamed.dropped, detector, file.of_run)
+    return Source(state, replace(record, sha256=file.sha256), renamed.dropped, detector, file.of_run, name)
 
 
 def read_record(source: str | Path) -> WeightRecord:
@@ -182,8 +193,8 @@ def load_weights(module: nn.Module, source: str | Path | Source, *, fine_tune: b
     allowed += [note for note in source.record.notes]
     # Detectron2's detectors say in their config what a record says of a backbone.
     if not source.detector or (source.for_torchvision and GUESSED not in source.record.notes):
-        check_network(network, source.record)
-        check_transform(module, source.record)
+        check_network(network, source.named)
+        check_transform(module, source.named)
     target = module.state_dict()
     state = source.state if source.detector and network is not module else _placed(source, module, name, network)
     state = adapted(state, target, name, network, allowed)
@@ -192,14 +203,14 @@ def load_weights(module: nn.Module, source: str | Path | Source, *, fine_tune: b
         missing, shapes = allow_fresh(missing, shapes, state, source.detector, name, module, allowed)
     unexpected = allow_leftovers(unexpected, name, network, allowed)
     if missing or unexpected or shapes:
-        raise WeightsError(failure(source.record, missing, unexpected, shapes, name, len(target)))
+        raise WeightsError(failure(source.named, missing, unexpected, shapes, name, len(target)))
     filled = {key: value.to(target[key].dtype) for key, value in state.items() if key in target}
     module.load_state_dict({**target, **filled}, strict=True)
     counted = [k for k in network.state_dict() if not k.endswith("num_batches_tracked")]
     prefix = f"{name}." if name else ""
     matched = sum(prefix + key in filled for key in counted)
     what = "classifier" if network is module and network.config.num_classes else "backbone"
-    return LoadReport(matched, len(counted), source.record, tuple(allowed), what)
+    return LoadReport(matched, len(counted), source.record, tuple(allowed), what, source.name)
 
 
 def find_network(module: nn.Module) -> tuple[str, Network]:
@@ -224,7 +235,7 @@ def _placed(source: Source, module: nn.Module, name: str, network: Network) -> d
         for prefix in prefixes:
             if any(key.startswith((f"{prefix}stem.", f"{prefix}conv1_1.")) for key in source.state):
                 return {k.removeprefix(prefix): v for k, v in source.state.items() if k.startswith(prefix)}
-        raise WeightsError(f"{source.record.source}: a detector without a backbone of the family")
+        raise WeightsError(f"{source.named.source}: a detector without a backbone of the family")
     prefix = f"{name}." if name else ""
     target = module.state_dict()
     placed = {}

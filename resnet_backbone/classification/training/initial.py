@@ -6,7 +6,6 @@ import dataclasses
 import logging
 
 from resnet_backbone.classification.recipe.config import TrainConfig
-from resnet_backbone.engine.addresses import without_secrets
 from resnet_backbone.models.network import Network
 from resnet_backbone.weights.load import Source, load_weights, read_source
 from resnet_backbone.weights.naming import facts_of
@@ -43,10 +42,7 @@ def load_initial(network: Network, config: TrainConfig) -> None:
             raise ValueError(
                 f"{key} is {list(ours)}, but weights {config.weights} were trained with {key} {given}: give that"
             )
-    named = dataclasses.replace(
-        source, record=dataclasses.replace(source.record, source=without_secrets(config.weights))
-    )
-    report = load_weights(network, _with_head(named, network, config))
+    report = load_weights(network, _with_head(source, network, config))
     logger.info("starts from %s", report)
 
 

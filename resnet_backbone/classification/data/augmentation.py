@@ -98,8 +98,8 @@ class Augmentation:
     def apply_to_batch(self, images: torch.Tensor, changes: Sequence[Changes]) -> torch.Tensor:
         """What `apply` does, to all images of a batch where they lie: a GPU does it beside the network's work.
 
-        The same but for roundings, at most a level where shape stays, and for pixels at the edges of shapes, whose
-        places Pillow rounds.
+        The same but for roundings: a level of colours at most (and from which level on Solarize inverts), and pixels
+        along the edges of what is turned or sheared.
 
         Args:
             images: N,3,H,W uint8; stays as it is.

@@ -12,14 +12,13 @@ import pytest
 import torch
 from detectron2.modeling import GeneralizedRCNN
 from made_data import TINY, write_config, write_rectangles
-from test_two_processes import free_port
 from torch import multiprocessing
 
 from resnet_backbone.detection.training.launch import job
 from resnet_backbone.detection.training.settle import RunOptions
 from resnet_backbone.engine import processes
 from resnet_backbone.engine.launch import bound
-from resnet_backbone.engine.processes import Place
+from resnet_backbone.engine.processes import Place, free_port
 
 
 def spoiled(rank: int, port: int, options: RunOptions, what: str) -> None:

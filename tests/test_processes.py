@@ -15,13 +15,13 @@ from datetime import timedelta
 
 import pytest
 import torch
-from made_runs import free_port
 from torch import distributed
 
 from resnet_backbone.engine import group, processes
 from resnet_backbone.engine import lifeline as module
+from resnet_backbone.engine.asked import Asked
 from resnet_backbone.engine.lifeline import Lifeline
-from resnet_backbone.engine.processes import Place, find_place, first_host, gpu_of, tasks_per_node
+from resnet_backbone.engine.processes import Place, find_place, first_host, free_port, gpu_of, tasks_per_node
 
 # Process 5 of torchrun --nnodes 2 --nproc-per-node 4.
 TORCHRUN = {
@@ -57,6 +57,16 @@ def test_slurms_place():
     assert find_place({**SRUN, "MASTER_ADDR": "10.0.0.7", "MASTER_PORT": "2345"}) == replace(
         place, host="10.0.0.7", port=2345
     )
+
+
+def test_a_port_to_meet_at_is_free_and_given_to_nobody_else(monkeypatch):
+    """The processes of --num-gpus import for seconds before they listen there."""
+    busy = Asked(gpus=2).places()[0].port
+    with socket.create_server(("127.0.0.1", busy)):
+        free = Asked(gpus=2).places()[0].port
+        assert all(1024 < port < 32768 for port in (busy, free)), "above, the system gives them away"
+        monkeypatch.setattr(processes, "PORTS", (busy, free))
+        assert {free_port() for _ in range(9)} == {free}
 
 
 def test_one_process_is_not_taken_for_many():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from made_data import TINY, write_config, write_rectangles
-from test_two_processes import end_of, environment, free_port, watched, write_split
+from test_two_processes import end_of, environment, watched, write_split
 from torch import multiprocessing
 
 from resnet_backbone.detection.training import loop
@@ -21,7 +21,7 @@ from resnet_backbone.detection.training.launch import job
 from resnet_backbone.detection.training.settle import RunOptions
 from resnet_backbone.engine import processes
 from resnet_backbone.engine.launch import bound
-from resnet_backbone.engine.processes import Place
+from resnet_backbone.engine.processes import Place, free_port
 
 
 def wait_for(path: Path) -> None:

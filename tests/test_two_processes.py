@@ -15,13 +15,13 @@ import pytest
 import torch
 from detectron2.utils import comm
 from made_data import SMALL, write_config, write_rectangles
-from made_runs import free_port
 from torch import distributed, multiprocessing
 
 from resnet_backbone.detection.training import loop
 from resnet_backbone.detection.training.run import run
 from resnet_backbone.detection.training.settle import RunOptions
 from resnet_backbone.engine.interrupt import Stopped
+from resnet_backbone.engine.processes import free_port
 from resnet_backbone.weights.files import read_weights
 
 TESTS = Path(__file__).parent

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -34,10 +35,14 @@ def pinned_sdist() -> Path:
     folder = Path(__file__).parents[1] / ".cache" / "detectron2"
     folder.mkdir(parents=True, exist_ok=True)
     found = next(folder.glob("*.tar.gz"), None)
-    try:
-        return found or patched.download_sdist(folder)
-    except InstallError as error:
-        pytest.skip(str(error))
+    if found:
+        return found
+    with tempfile.TemporaryDirectory(dir=folder) as unfinished:  # what was cut off would be taken for whole
+        try:
+            fetched = patched.download_sdist(Path(unfinished))
+        except InstallError as error:
+            pytest.skip(str(error))
+        return fetched.replace(folder / fetched.name)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from made_processes import codes_of
 from made_tools import exit_code
 from PIL import Image
 
@@ -71,15 +72,7 @@ def forked(*actions: Callable[[], int]) -> list[int | None]:
     def end(action: Callable[[], int]) -> None:
         sys.exit(action())
 
-    started = [multiprocessing.get_context("fork").Process(target=end, args=(action,)) for action in actions]
-    for one in started:
-        one.start()
-    for one in started:
-        one.join(100)
-    codes = [one.exitcode for one in started]
-    for one in started:
-        one.kill()
-    return codes
+    return codes_of([multiprocessing.get_context("fork").Process(target=end, args=(action,)) for action in actions])
 
 
 TIMES = ("seconds_per_iteration", "data_share", "images_per_second", "data_seconds", "compute_seconds")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -43,12 +42,6 @@ def said_by(capsys, chosen: RunOptions) -> str:
     progress, found, error = capsys.readouterr().err.strip().rpartition("\nerror: ")
     assert (found or error.startswith("error: ")) and "Traceback" not in progress + error
     return error
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def last_state(tmp_path):

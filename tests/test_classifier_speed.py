@@ -15,7 +15,9 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def speed(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
-    return importlib.import_module("benchmarks.classifier_speed")
+    precision = torch.get_float32_matmul_precision()
+    yield importlib.import_module("benchmarks.classifier_speed")
+    torch.set_float32_matmul_precision(precision)  # which `main` lowers
 
 
 def test_ratios_are_of_the_same_rounds_and_shares_of_the_card(speed):

@@ -102,12 +102,12 @@ def test_steps_share_the_time_and_one_that_fails_or_hangs_does_not_stop_the_next
     with pytest.raises(ValueError, match="--steps train=9: no such step; choose from check, imagenette"):
         session.plan(["train=9"])
     assert session.plan(["check=150", "cifar"]) == [("check", 150.0), ("cifar", float("inf"))]
-    words = {"check": "import sys; sys.exit(3)", "speed": "import time; time.sleep(60)", "cifar": "print('last')"}
+    words = {"check": "import sys; sys.exit(3)", "speed": "import time; time.sleep(600)", "cifar": "print('last')"}
     monkeypatch.setattr(session, "command", lambda step, *_: ["-c", words[step]])
     for name, value in (("RESERVE", 0.0), ("GRACE", 0.5), ("RUNS", tmp_path / "none"), ("CARRIED", tmp_path)):
         monkeypatch.setattr(session, name, value)
     monkeypatch.setattr(session.subprocess, "run", lambda *_, **__: None)
-    arguments = ["--out", str(tmp_path / "out"), "--limit", "30", "--steps", "check", "speed=2", "cifar"]
+    arguments = ["--out", str(tmp_path / "out"), "--limit", "300", "--steps", "check", "speed=2", "cifar"]
     assert session.main(arguments) == 1
     said = capfd.readouterr().out
     assert "last\n" in said and "check        exit 3" in said and "speed        time was up" in said

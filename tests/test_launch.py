@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,13 +15,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_runs import free_port
+from made_processes import PATIENCE, PATIENT, codes_of, wait_for
 from torch import distributed
 
-from resnet_backbone.engine import group
+from resnet_backbone.engine import group, lifeline
 from resnet_backbone.engine.asked import Asked
 from resnet_backbone.engine.launch import Job, start
-from resnet_backbone.engine.processes import Place
+from resnet_backbone.engine.processes import Place, free_port
 
 
 def job(action: Callable[[], object], uses_gpu: Callable[[], bool] = bool) -> Job:
@@ -42,18 +41,11 @@ def ends(capfd, chosen: Job, *more, world: int = 2) -> tuple[list[int | None], l
 
     def begin(rank: int) -> None:
         os.environ.update(torchruns(rank, port, world))
-        sys.exit(start(chosen, Asked(timeout=timedelta(seconds=60)), *more))
+        lifeline.GRACE = PATIENCE
+        sys.exit(start(chosen, Asked(timeout=PATIENT), *more))
 
     context = multiprocessing.get_context("fork")
-    started = [context.Process(target=begin, args=(rank,)) for rank in range(world)]
-    for one in started:
-        one.start()
-    deadline = time.monotonic() + 60
-    for one in started:
-        one.join(max(deadline - time.monotonic(), 0.1))
-    codes = [one.exitcode for one in started]
-    for one in started:
-        one.kill()
+    codes = codes_of([context.Process(target=begin, args=(rank,)) for rank in range(world)])
     said = capfd.readouterr()
     return codes, [line for line in said.err.splitlines() if "gloo" not in line.lower()], said.out
 
@@ -105,17 +97,24 @@ def test_one_that_is_killed_ends_the_other_with_a_sentence_that_names_it(capfd, 
     assert re.fullmatch(rf"error: process {rank} of 2 \(host .*, pid \d+\) has died: killed, .*; go on", said)
 
 
-def lose() -> None:
+def lose(sent: Path) -> None:
     """The first process has lost the second one, gets torchrun's SIGTERM, and hears then that the second has died."""
     if group.rank():
-        time.sleep(1)
+        wait_for(sent)
         os.kill(os.getpid(), signal.SIGKILL)
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    sleep = time.sleep
+
+    def signalled(seconds: float) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        sent.write_text("SIGTERM")
+        sleep(seconds)
+
+    time.sleep = signalled  # with which it waits for the reason
     raise RuntimeError("gloo: Connection closed by peer")
 
 
-def test_sigterm_does_not_end_who_waits_to_hear_the_reason(capfd):
-    codes, [said], _ = ends(capfd, job(lose))
+def test_sigterm_does_not_end_who_waits_to_hear_the_reason(tmp_path, capfd):
+    codes, [said], _ = ends(capfd, job(partial(lose, tmp_path / "sent")))
     assert codes == [1, -9] and "error: process 1 of 2" in said and said.endswith("; go on")
 
 
@@ -126,10 +125,10 @@ def test_sigterm_ends_who_waits_for_one_that_died_before_it_came(monkeypatch, ca
         monkeypatch.setenv(name, value)
     waiting = multiprocessing.get_context("fork").Process(target=lambda: sys.exit(start(job(wait), Asked())))
     waiting.start()
-    store.wait(["ticket/1"], timedelta(seconds=60))
+    store.wait(["ticket/1"], PATIENT)
     time.sleep(0.5)  # until it waits for the answer
     waiting.terminate()
-    waiting.join(20)
+    waiting.join(PATIENCE)
     waiting.kill()
     assert waiting.exitcode == 130 and capfd.readouterr().err == "interrupted\n"
 
@@ -169,7 +168,7 @@ def test_places_that_the_flags_give(monkeypatch):
     ]
     assert Asked(gpus=2, dist_url="tcp://[fe80::7]:29400").places()[1].host == "fe80::7"
     here, there = Asked(gpus=2).places()
-    assert here.port == there.port > 1023 and here.host == there.host == "localhost"
+    assert here.port == there.port and here.host == there.host == "localhost"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for url in ("gpu07", "tcp://gpu07", "file:///shared/meet"):
         with pytest.raises(ValueError, match=f"--dist-url {url}: write tcp://HOST:PORT"):

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import torch
 from made_cifar import CIFAR, write_cifar
 from made_pretraining import SMALL, metrics
+from made_processes import PATIENCE, wait_for
 
 from resnet_backbone.classification.data.batches import training_batches
 from resnet_backbone.classification.data.splits import open_data
@@ -110,24 +110,15 @@ def test_imagenette_killed_and_stopped_goes_on_to_the_end(tmp_path, real_data):
         "batch_size", "32", "save_every", "10", "test_every", "40", "precision", "bf16", "channels_last", "true",
         "workers", "4", "exact_norm_images", "64", "device", DEVICE,
     ]  # fmt: skip
+    checkpoint = tmp_path / "run/last.pth"
     for sent, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130)):
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
         process = subprocess.Popen(command, cwd=ROOT)
-        written = (tmp_path / "run/last.pth").stat().st_mtime_ns if (tmp_path / "run/last.pth").exists() else 0
-        wait_for_newer(tmp_path / "run/last.pth", written, process)
+        wait_for(checkpoint, process, newer_than=before)
         process.send_signal(sent)
-        assert process.wait(60) == code
+        assert process.wait(PATIENCE) == code
     assert last(tmp_path / "run")["iteration"] < 90
     subprocess.run(command, cwd=ROOT, check=True)
     assert last(tmp_path / "run")["iteration"] == 90 and (tmp_path / "run/model.safetensors").is_file()
     seen = [line["iteration"] for line in metrics(tmp_path / "run") if "loss" in line]
     assert seen == sorted(set(seen)) and seen[-1] >= 80
-
-
-def wait_for_newer(path, than, process):
-    """Until the checkpoint is a later one."""
-    for _ in range(1200):
-        if path.exists() and path.stat().st_mtime_ns > than:
-            return
-        assert process.poll() is None, "the run ended before it was stopped"
-        time.sleep(0.1)
-    raise AssertionError(f"{path}: nothing written in two minutes")

@@ -41,7 +41,9 @@ def test_a_run_says_its_speed_and_leaves_no_weights(tmp_path, capsys, monkeypatc
         said,
     )
     images, whole, waiting, computing = map(float, numbers.groups())
-    assert images == pytest.approx(4 / whole, rel=0.05) and waiting + computing == pytest.approx(whole, abs=2e-4)
+    # As far as they are rounded, to a tenth and to 1e-4, on a machine of any speed.
+    assert abs(images * whole - 4) <= 0.06 * whole + 6e-5 * images
+    assert waiting + computing == pytest.approx(whole, abs=2e-4)
     found = {path.name for path in tmp_path.iterdir()}
     assert found - {"tensorboard"} == {"config.yaml", "log.txt", "metrics.jsonl"}
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

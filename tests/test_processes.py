@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -12,16 +13,18 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 import torch
-from made_runs import free_port
+from made_processes import PATIENCE, PATIENT, codes_of
 from torch import distributed
 
 from resnet_backbone.engine import group, processes
 from resnet_backbone.engine import lifeline as module
+from resnet_backbone.engine.asked import Asked
 from resnet_backbone.engine.lifeline import Lifeline
-from resnet_backbone.engine.processes import Place, find_place, first_host, gpu_of, tasks_per_node
+from resnet_backbone.engine.processes import Place, find_place, first_host, free_port, gpu_of, tasks_per_node
 
 # Process 5 of torchrun --nnodes 2 --nproc-per-node 4.
 TORCHRUN = {
@@ -57,6 +60,16 @@ def test_slurms_place():
     assert find_place({**SRUN, "MASTER_ADDR": "10.0.0.7", "MASTER_PORT": "2345"}) == replace(
         place, host="10.0.0.7", port=2345
     )
+
+
+def test_a_port_to_meet_at_is_free_and_given_to_nobody_else(monkeypatch):
+    """The processes of --num-gpus import for seconds before they listen there."""
+    busy = Asked(gpus=2).places()[0].port
+    with socket.create_server(("127.0.0.1", busy)):
+        free = Asked(gpus=2).places()[0].port
+        assert all(1024 < port < 32768 for port in (busy, free)), "above, the system gives them away"
+        monkeypatch.setattr(processes, "PORTS", (busy, free))
+        assert {free_port() for _ in range(9)} == {free}
 
 
 def test_one_process_is_not_taken_for_many():
@@ -119,17 +132,17 @@ def test_a_process_that_does_not_come_is_told_of():
         processes.join(place, "gloo", timedelta(seconds=1))
 
 
-def test_what_an_earlier_start_left_in_the_store_is_not_read():
+def test_what_an_earlier_start_left_in_the_store_is_not_read(monkeypatch):
     """torchrun keeps its store when it starts everything again."""
-    server = distributed.TCPStore("localhost", 0, is_master=True, timeout=timedelta(seconds=10))
+    server = distributed.TCPStore("localhost", 0, is_master=True, timeout=PATIENT)
     for name in ("ticket/1", "ticket/2"):
         server.set(name, "of the dead")
     stores: dict[int, distributed.Store] = {}
 
     def meet(rank: int) -> None:
-        own = distributed.TCPStore("localhost", server.port, timeout=timedelta(seconds=10))
+        own = distributed.TCPStore("localhost", server.port, timeout=PATIENT)
         time.sleep(0.1 * rank)
-        stores[rank] = processes.agreed_store(own, rank, 3, timedelta(seconds=10))
+        stores[rank] = processes.agreed_store(own, rank, 3, PATIENT)
 
     for start in range(2):
         members = [threading.Thread(target=meet, args=(rank,)) for rank in range(3)]
@@ -140,8 +153,10 @@ def test_what_an_earlier_start_left_in_the_store_is_not_read():
         assert not any(stores[rank].check(["address"]) for rank in range(3)), "nothing of the start before"
         stores[1].set("address", f"of start {start}")
         assert stores[0].get("address") == stores[2].get("address") == f"of start {start}".encode()
+    clock = itertools.count(step=PATIENCE)  # each look at it takes as long as the store may
+    monkeypatch.setattr(processes, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=time.sleep))
     with pytest.raises(TimeoutError, match="missing: 1, 2"):
-        processes.agreed_store(server, 0, 3, timedelta(seconds=0.1))
+        processes.agreed_store(server, 0, 3, PATIENT)
 
 
 def ends(capfd, member: Callable[[int, Lifeline], int], late: float = 0) -> tuple[list[int | None], list[str]]:
@@ -159,20 +174,12 @@ def ends(capfd, member: Callable[[int, Lifeline], int], late: float = 0) -> tupl
     def begin(rank: int) -> None:
         if rank == 2:
             socket.gethostname = lambda: "elsewhere"
-        module.GRACE, module._accepted = 3.0, accepted_late
-        processes.join(Place(rank, 3, rank, 3, 0, "localhost", port, "Slurm"), "gloo", timedelta(seconds=20))
+        module.GRACE, module._accepted = PATIENCE, accepted_late
+        processes.join(Place(rank, 3, rank, 3, 0, "localhost", port, "Slurm"), "gloo", PATIENT)
         sys.exit(member(rank, Lifeline("localhost", "go on")))
 
     context = multiprocessing.get_context("fork")
-    started = [context.Process(target=begin, args=(rank,)) for rank in range(3)]
-    for one in started:
-        one.start()
-    deadline = time.monotonic() + 30
-    while any(one.is_alive() for one in started) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    codes = [one.exitcode for one in started]
-    for one in started:
-        one.kill()
+    codes = codes_of([context.Process(target=begin, args=(rank,)) for rank in range(3)])
     said = capfd.readouterr().err.splitlines()
     return codes, [line for line in said if "gloo" not in line.lower()]
 
@@ -191,7 +198,7 @@ def test_one_that_fails_ends_the_others_with_its_reason(capfd, failing, host, la
     def member(rank: int, lifeline: Lifeline) -> int:
         if rank == failing:
             return lifeline.fail("error: 7.png: not readable", 1)
-        time.sleep(120)
+        signal.pause()
         return 0
 
     codes, said = ends(capfd, member, late)
@@ -202,15 +209,23 @@ def test_one_that_fails_ends_the_others_with_its_reason(capfd, failing, host, la
 
 @pytest.mark.parametrize("dying", [0, 1])
 def test_one_that_is_killed_ends_the_others(capfd, dying):
+    end, test = os.pipe()
+
+    def worker() -> None:
+        """A data loader's, which outlives it; here until the test ends."""
+        os.close(test)
+        os.read(end, 1)
+
     def member(rank: int, lifeline: Lifeline) -> int:
         if rank == dying:
-            # A data loader's worker outlives it for a while.
-            multiprocessing.get_context("fork").Process(target=time.sleep, args=(40,)).start()
+            multiprocessing.get_context("fork").Process(target=worker).start()
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(120)
+        signal.pause()
         return 0
 
     codes, said = ends(capfd, member)
+    os.close(test)
+    os.close(end)
     assert codes == [-9 if rank == dying else 1 for rank in range(3)]
     assert len(said) == 2 and all(f"error: process {dying} of 3 (host " in line for line in said)
     assert all(line.endswith("has died: killed, out of memory, or its machine is gone; go on") for line in said)
@@ -239,7 +254,4 @@ def test_every_exchange_may_take_as_long_as_was_asked_for(capfd, monkeypatch):
         assert [wait_of(one) for one in groups] == [hours] * 3
         processes.part()
 
-    child = multiprocessing.get_context("fork").Process(target=alone)
-    child.start()
-    child.join(60)
-    assert child.exitcode == 0, capfd.readouterr().err
+    assert codes_of([multiprocessing.get_context("fork").Process(target=alone)]) == [0], capfd.readouterr().err

@@ -6,28 +6,20 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from datetime import timedelta
-from pathlib import Path
 
 import torch
 from made_data import TINY, write_config, write_rectangles
-from test_two_processes import end_of, environment, free_port, watched, write_split
+from made_processes import PATIENT, codes_of, wait_for
+from test_two_processes import end_of, environment, watched, write_split
 from torch import multiprocessing
 
 from resnet_backbone.detection.training import loop
 from resnet_backbone.detection.training.launch import job
 from resnet_backbone.detection.training.settle import RunOptions
-from resnet_backbone.engine import processes
+from resnet_backbone.engine import group, processes
 from resnet_backbone.engine.launch import bound
-from resnet_backbone.engine.processes import Place
-
-
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 120  # of a busy machine: imports alone may take one
-    while not (path.exists() and path.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.1)
+from resnet_backbone.engine.processes import Place, free_port
 
 
 def test_sigterm_to_all_processes_of_num_gpus_saves(tmp_path):
@@ -38,9 +30,11 @@ def test_sigterm_to_all_processes_of_num_gpus_saves(tmp_path):
         watched(tmp_path, "--num-gpus", "2", *words), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         env=environment(tmp_path, WATCH_GPUS="2"), start_new_session=True,
     )  # fmt: skip
-    wait_for(tmp_path / "losses1.jsonl")
-    os.killpg(process.pid, signal.SIGTERM)
-    [(code, said)] = end_of([process], 90)
+    try:
+        wait_for(tmp_path / "losses1.jsonl", process)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+    [(code, said)] = end_of([process])
     assert code == 130 and "stopped after iteration" in said and "Traceback" not in said, said
     assert torch.load(tmp_path / "run" / "last.pth", weights_only=True)["iteration"] >= 1
 
@@ -49,17 +43,19 @@ def signalled(rank: int, port: int, options: RunOptions) -> None:
     """One of two processes: both get SIGTERM after three iterations, and again while the first one saves."""
     torch.set_num_threads(1)
     place = Place(rank, 2, rank, 2, 0, "localhost", port, "Slurm")
-    processes.join(place, "gloo", timedelta(seconds=60))
+    processes.join(place, "gloo", PATIENT)
+    both = group.gather_all(os.getpid())
     step, save = loop.Loop._step, loop.save_state
 
     def watched_step(self, *arguments):
         if self.iteration == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-            threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
         return step(self, *arguments)
 
     def slow_save(*arguments):
-        time.sleep(3)
+        for pid in both:
+            os.kill(pid, signal.SIGTERM)
+        time.sleep(3)  # in which the other one, were it to end of it, would end this one
         save(*arguments)
 
     loop.Loop._step, loop.save_state = watched_step, slow_save
@@ -69,13 +65,6 @@ def signalled(rank: int, port: int, options: RunOptions) -> None:
 def test_a_second_sigterm_does_not_end_the_save(tmp_path):
     words = ("DATA.ROOT", str(write_rectangles(tmp_path / "rectangles")), "SOLVER.CHECKPOINT_PERIOD", "1000")
     options = RunOptions(write_config(tmp_path, TINY), words, tmp_path / "run", gpus=2)
-    context = multiprocessing.get_context("spawn")
-    port = free_port()
-    started = [context.Process(target=signalled, args=(rank, port, options)) for rank in (0, 1)]
-    for one in started:
-        one.start()
-    for one in started:
-        one.join(100)
-        one.kill()
-    assert [one.exitcode for one in started] == [130, 130]
+    context, port = multiprocessing.get_context("spawn"), free_port()
+    assert codes_of([context.Process(target=signalled, args=(rank, port, options)) for rank in (0, 1)]) == [130, 130]
     assert torch.load(tmp_path / "run" / "last.pth", weights_only=True)["iteration"] == 3

@@ -8,7 +8,6 @@ import random
 import shutil
 import signal
 import subprocess
-import time
 import types
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling import build_model
 from fvcore.nn import sigmoid_focal_loss
 from made_data import TINY, write_config, write_rectangles
+from made_processes import PATIENCE, wait_for
 from made_runs import ROOT, command, options, patched_run, said_by
 
 import resnet_backbone as rb
@@ -148,11 +148,11 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path, data):
         command(tmp_path, data, "SOLVER.MAX_ITER", "100000", "SOLVER.CHECKPOINT_PERIOD", "100000"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip
-    metrics, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 120
-    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
-    _, error = process.communicate(timeout=120)
+    try:
+        wait_for(tmp_path / "run" / "metrics.jsonl", process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and "saved in" in error and "go on with --resume" in error, error
     assert torch.load(tmp_path / "run" / "last.pth", weights_only=True)["iteration"] >= 20
 

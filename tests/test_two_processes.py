@@ -15,13 +15,14 @@ import pytest
 import torch
 from detectron2.utils import comm
 from made_data import SMALL, write_config, write_rectangles
-from made_runs import free_port
+from made_processes import PATIENCE, wait_for
 from torch import distributed, multiprocessing
 
 from resnet_backbone.detection.training import loop
 from resnet_backbone.detection.training.run import run
 from resnet_backbone.detection.training.settle import RunOptions
 from resnet_backbone.engine.interrupt import Stopped
+from resnet_backbone.engine.processes import free_port
 from resnet_backbone.weights.files import read_weights
 
 TESTS = Path(__file__).parent
@@ -68,7 +69,7 @@ def test_torchrun_restarts_and_equals_one_process(tmp_path, monkeypatch, one_thr
     data = write_split(tmp_path / "rectangles")
     script, *words = watched(tmp_path, *COMPARABLE, "--resume")[1:]
     together = subprocess.run(
-        [*TORCHRUN, "--max-restarts", "1", script, *words], capture_output=True, text=True, timeout=240,
+        [*TORCHRUN, "--max-restarts", "1", script, *words], capture_output=True, text=True, timeout=PATIENCE,
         env=environment(tmp_path, WATCH_DIE="1 training"),
     )  # fmt: skip
     assert together.returncode == 0, together.stderr
@@ -101,9 +102,9 @@ def test_torchrun_restarts_and_equals_one_process(tmp_path, monkeypatch, one_thr
     assert before == {name: (found / name).read_bytes() for name in before}
 
 
-def end_of(processes: list[subprocess.Popen[str]], seconds: float) -> list[tuple[int, str]]:
-    """Exit codes and what was said on standard error, after at most so many seconds."""
-    deadline = time.monotonic() + seconds
+def end_of(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    """Exit codes and what was said on standard error; what hangs is ended."""
+    deadline = time.monotonic() + PATIENCE
     try:
         ends = [one.communicate(timeout=max(deadline - time.monotonic(), 0.1)) for one in processes]
     finally:
@@ -132,12 +133,10 @@ def test_a_task_of_slurm_that_is_killed_ends_the_other_with_the_reason(tmp_path)
     write_split(tmp_path / "rectangles")
     tasks = start_as_slurm(tmp_path, "SOLVER.MAX_ITER", "100000", "SOLVER.CHECKPOINT_PERIOD", "2")
     try:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "run" / "last.pth").exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
+        wait_for(tmp_path / "run" / "last.pth", tasks[0])
     finally:
         tasks[0].kill()
-    (killed, _), (code, said) = end_of(tasks, 60)
+    (killed, _), (code, said) = end_of(tasks)
     assert killed == -9 and code == 1, said
     assert f"error: process 0 of 2 (host {socket.gethostname()}, pid {tasks[0].pid}) has died" in said
     assert "go on with --resume" in said and "Traceback" not in said
@@ -152,7 +151,7 @@ def test_num_gpus_ends_when_a_process_dies_in_evaluation(tmp_path):
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(tmp_path, **more)
     )
-    [(code, said)] = end_of([process], 150)
+    [(code, said)] = end_of([process])
     losses = lines_of(tmp_path, "losses")
     assert [len(rank) for rank in losses] == [4, 4] and losses[0] != losses[1], "both trained, on other images"
     assert code == 1, said

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 
-from resnet_backbone.engine.processes import Place, find_place
+from resnet_backbone.engine.processes import Place, find_place, free_port
 
 TIMEOUT = timedelta(minutes=30)
 """Of one exchange between the processes: one of them evaluates while the others wait."""
@@ -93,15 +92,9 @@ class Asked:
     def places(self) -> list[Place]:
         """Of this machine's processes, where neither torchrun nor Slurm starts them."""
         url = _URL.fullmatch(self.dist_url)
-        host, port = (url["host"].strip("[]"), int(url["port"])) if url else ("localhost", _free_port())
+        host, port = (url["host"].strip("[]"), int(url["port"])) if url else ("localhost", free_port())
         first, world = self.machine_rank * self.gpus, self.machines * self.gpus
         return [
             Place(first + local, world, local, self.gpus, self.machine_rank, host, port, "--num-gpus")
             for local in range(self.gpus)
         ]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return int(probe.getsockname()[1])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import secrets
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from resnet_backbone.engine import group
 COUNTS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 PATIENCE = timedelta(minutes=5)
 """How long the first processes wait for the last one at the start, at most."""
+PORTS = range(12_000, 32_000)
+"""Below those that the system gives to whoever asks for any (from 32768): nobody else gets one before it is used."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +139,25 @@ def tasks_per_node(text: str) -> list[int]:
 
 
 def _port_of_step(environ: Mapping[str, str]) -> int:
-    """Another port for every job and step of a machine, below those that the system gives away (from 32768)."""
-    return 12_000 + (_number(environ, "SLURM_JOB_ID") * 8 + _number(environ, "SLURM_STEP_ID")) % 20_000
+    """Another port for every job and step of a machine."""
+    return PORTS[(_number(environ, "SLURM_JOB_ID") * 8 + _number(environ, "SLURM_STEP_ID")) % len(PORTS)]
+
+
+def free_port() -> int:
+    """A port of `PORTS` at which nobody listens on this machine.
+
+    Raises:
+        OSError: this process may not listen at all.
+    """
+    while True:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("", secrets.choice(PORTS)))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return int(probe.getsockname()[1])
 
 
 def _number(environ: Mapping[str, str], name: str) -> int:

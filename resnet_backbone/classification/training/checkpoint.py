@@ -86,7 +86,9 @@ def read_run(path: Path, config: TrainConfig, data: Data, processes: int) -> dic
     Raises:
         ValueError: not such a file, or one of another recipe, other classes or images, or another cut of the batch.
     """
-    state = engine.read_state(path, ("iteration", "tested", "config", "classes", "images", "processes"), REMEDY)
+    older = kept(path)
+    remedy = f"copy {older[-1].name} over it to go on from there, or {REMEDY}" if older else REMEDY
+    state = engine.read_state(path, ("iteration", "tested", "config", "classes", "images", "processes"), remedy)
     before, now = {**_DEFAULTS, **state["config"]}, dataclasses.asdict(config)
     if before.get("network") != config.network:
         raise ValueError(f"{path}: a checkpoint of {before.get('network')}, not of {config.network}; {REMEDY}")

@@ -23,7 +23,7 @@ from resnet_backbone.classification.data.shard_index import INDEX, ShardSet
 from resnet_backbone.classification.data.splits import Array, Files, Pixels, Split, Streamed, cifar_splits
 from resnet_backbone.classification.data.views import opened
 from resnet_backbone.classification.testing.protocols import Protocol, Views
-from resnet_backbone.images.listing import class_names
+from resnet_backbone.images.listing import class_names, validation_folder
 from resnet_backbone.weights.record import WeightRecord
 from resnet_backbone.weights.verify import labelled_images
 
@@ -96,9 +96,7 @@ def _open(data: str) -> tuple[Split, tuple[str, ...]]:
     if is_remote(data):
         shards = ShardSet.open(f"{data.rstrip('/')}/val")
         return Streamed(shards), shards.classes
-    folder = Path(data)
-    if (folder / "val").is_dir():
-        folder /= "val"
+    folder = validation_folder(data)
     if (folder / INDEX).is_file():
         shards = ShardSet.open(folder)
         return Streamed(shards), shards.classes

@@ -21,6 +21,7 @@ from resnet_backbone.weights.errors import WeightsError
 ATTEMPTS = 4
 CHUNK = 1 << 20
 ELSEWHERE = "or download it elsewhere and give its path"
+WEB_PAGE = "this is a web page, not weights: the download wants a login or another address"
 
 
 def fetch(
@@ -31,15 +32,17 @@ def fetch(
     Args:
         sha256_prefix: first digits of the hash that the file must have; `url#sha256=...` says it too.
         md5: the whole one, where its publisher states no other hash.
-        name: of the file in the cache; default is the last part of the address.
+        name: of the file in the cache; default is the last part of the address, without a hash in a folder of its own,
+            for files of other addresses have the same name.
         pause: seconds before the second attempt, doubled for each further one.
 
     Raises:
-        WeightsError: no such address, no connection, too often interrupted, or another hash.
+        WeightsError: no such address, no connection, too often interrupted, a web page, or another hash.
     """
     url, _, fragment = url.partition("#sha256=")
     algorithm, wanted = ("md5", md5) if md5 else ("sha256", fragment or sha256_prefix)
-    target = cache_folder() / (name or url.rstrip("/").rsplit("/", 1)[-1])
+    own = "" if name or wanted else hashlib.sha256(url.encode()).hexdigest()[:12]
+    target = cache_folder() / own / (name or url.rstrip("/").rsplit("/", 1)[-1])
     target.parent.mkdir(parents=True, exist_ok=True)
     with (target.parent / f".{target.name}.lock").open("w") as lock:
         # Eight processes of one machine start at once: one downloads, the others wait.
@@ -48,6 +51,11 @@ def fetch(
             return target
         part = target.with_name(f"{target.name}.part")
         expected = _download(url, part, pause)
+        with part.open("rb") as file:
+            page = is_web_page(file.read(512))
+        if page:
+            part.unlink()
+            raise WeightsError(f"{url}: {WEB_PAGE}; check it in a browser, {ELSEWHERE}")
         if expected is not None and wanted is None and len(expected) == 64:
             wanted = expected
         if not _hash_fits(part, algorithm, wanted):
@@ -58,6 +66,11 @@ def fetch(
             )
         os.replace(part, target)
     return target
+
+
+def is_web_page(data: bytes) -> bool:
+    """Whether a file that begins so is one."""
+    return data[:512].lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml"))
 
 
 def _hash(path: Path, algorithm: str) -> str:

@@ -73,8 +73,9 @@ class LabelledImages:
 def find_images(data: str | Path, limit: int | None = None) -> LabelledImages:
     """The validation images at `data`, which may have no training images beside them.
 
-    Class folders, tar shards (by path or address; both also below `data`/val), CIFAR's test images in any of its
-    layouts or torchvision://CIFAR10, or a folder with a `labels.txt` of lines of name and class index.
+    Class folders, tar shards (by path or address; both also below `data`/val; an address of the split itself ends in
+    /val, or is its index's), CIFAR's test images in any of its layouts or torchvision://CIFAR10, or a folder with a
+    `labels.txt` of lines of name and class index.
 
     Args:
         limit: only so many, spread evenly over all.
@@ -94,7 +95,8 @@ def find_images(data: str | Path, limit: int | None = None) -> LabelledImages:
 def _open(data: str) -> tuple[Split, tuple[str, ...]]:
     data = located(data)
     if is_remote(data):
-        shards = ShardSet.open(f"{data.rstrip('/')}/val")
+        itself = data.rstrip("/").endswith(("/val", ".json"))
+        shards = ShardSet.open(data if itself else f"{data.rstrip('/')}/val")
         return Streamed(shards), shards.classes
     folder = validation_folder(data)
     if (folder / INDEX).is_file():

@@ -54,7 +54,9 @@ def _add_looking(actions: Any) -> None:
         "it beside the file as NAME.json, which every tool then reads."
     ))  # fmt: skip
     verify.add_argument("source", help=SOURCE)
-    verify.add_argument("--images", required=True, metavar="DIR", help="with labels.txt, or one folder a class")
+    verify.add_argument(
+        "--images", required=True, metavar="DIR", help="with labels.txt, or one folder a class; or with val/ in it"
+    )
     verify.add_argument("--limit", type=int, metavar="N", help="use only N images, drawn with a fixed seed")
     verify.add_argument("--all", action="store_true", help="take every hypothesis through all images")
     verify.add_argument("--no-sidecar", action="store_true", help="only print; write no record beside the file")

@@ -102,7 +102,8 @@ def test_shards_give_the_error_of_the_run_and_the_answers_of_the_folders(stripes
     error = f"{metrics(run)[-1]['val/error']:.2f} %"
     found = {}
     with serving(stripes_run) as server:
-        places = {"folders": folders, "shards": shards, "val": shards / "val", "remote": f"{server.url}/shards"}
+        remote = f"{server.url}/shards"
+        places = {"folders": folders, "shards": shards, "val": shards / "val", "remote": remote}
         for name, data in places.items():
             for words in (["--workers", "0"], ["--workers", "2"], ["--workers", "0", "--limit", "7"]):
                 where = tmp_path / f"{name}{len(found)}"
@@ -135,3 +136,9 @@ def test_what_does_not_fit_is_one_sentence(cifar_run, stripes_run, tmp_path, cap
     (tmp_path / "val").mkdir()
     (tmp_path / "val" / "index.json").write_text("{}")
     assert "val/index.json: not an index of shards" in said(weights, tmp_path)
+
+
+def test_the_address_of_the_split_itself_is_taken_too(stripes_run):
+    with serving(stripes_run) as server:
+        for address in ("shards", "shards/val", "shards/val/", "shards/val/index.json"):
+            assert len(find_images(f"{server.url}/{address}")) == len(find_images(stripes_run / "shards")), address

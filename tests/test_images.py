@@ -10,6 +10,7 @@ from detectron2.data.detection_utils import read_image as detectron2_read
 from PIL import ExifTags, Image
 
 from resnet_backbone.images.decode import open_image, read_image
+from resnet_backbone.images.size import image_size
 from resnet_backbone.images.transforms import central_view, normalise
 
 
@@ -71,6 +72,19 @@ def test_no_image_is_one_sentence(tmp_path, content, message):
         path.write_bytes(content)
     with pytest.raises(ValueError, match=f"x.jpg: {message}"):
         open_image(path)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_more_than_8_bits_are_one_sentence_and_no_white_image(tmp_path, dtype):
+    """Pillow cuts off what is above 255, and Detectron2 sees what Pillow gives."""
+    path = tmp_path / "x.tiff"
+    Image.fromarray(np.arange(300, 2700).reshape(40, 60).astype(dtype)).save(path)
+    assert set(detectron2_read(str(path), format="RGB").flatten()) == {255}
+    for read in (read_image, image_size):
+        with pytest.raises(ValueError, match="x.tiff: .* more than 8 bits: scale them to 0..255 and save it anew"):
+            read(path)
+    Image.fromarray(np.arange(300, 2700).reshape(40, 60).astype(np.uint8)).save(path)
+    assert read_image(path).shape == (40, 60, 3) and image_size(path) == (40, 60)
 
 
 def test_truncated_image_is_one_sentence(tmp_path):

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from made_pretraining import SMALL
+from made_pretraining import SMALL, options, tool
 
 from resnet_backbone.classification.data.splits import open_data
 from resnet_backbone.classification.training.checkpoint import keep_last
@@ -81,3 +81,21 @@ def test_a_loop_keeps_what_it_replaces(folders, tmp_path):
     again.save()
     assert older() == ["last_00000004.pth", "last_00000006.pth"]
     assert torch.load(tmp_path / "last_00000006.pth", weights_only=True)["iteration"] == 6
+
+
+def test_what_is_kept_is_never_deleted_unasked_and_a_damaged_last_one_points_to_it(folders, tmp_path, capfd):
+    run = tmp_path / "run"
+    config = replace(SMALL, epochs=None, iterations=4, save_every=1.0, test_every=0.0, keep=2, exact_norm_images=0)
+    assert tool(options(run, config, folders)) == 0
+    (run / "last.pth").write_bytes(b"")
+    (run / "model.safetensors").unlink()
+    assert tool(options(run, config, folders, resume=True)) == 1
+    assert "(EOFError); copy last_00000003.pth over it to go on from there, or start anew" in capfd.readouterr().err
+    (run / "last.pth").unlink()
+    for resume, remedy in ((False, "holds a run: go on with --resume"), (True, "copy last_00000003.pth to last.pth")):
+        assert tool(options(run, config, folders, resume=resume)) == 1
+        assert remedy in capfd.readouterr().err
+    assert sorted(file.name for file in run.glob("last*")) == ["last_00000002.pth", "last_00000003.pth"]
+    (run / "last_00000003.pth").rename(run / "last.pth")
+    assert tool(options(run, config, folders, resume=True)) == 0
+    assert "after 3 iterations" in capfd.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -40,6 +41,15 @@ def test_networks_that_no_detector_takes_are_drawn_or_tested():
     for other in ({"network": "vgg19"}, {"norm": "GN"}, {"res2_out_channels": 32}, {"weights": "a.pth"}):
         config = replace(TrainConfig("resnet18", epochs=1, data="imagenet"), **other)
         assert next_step(config, WEIGHTS) == tested, other
+
+
+def test_a_shell_reads_the_names_that_were_given():
+    weights, data = Path("my runs/R18, 'new'/model.safetensors"), "$PHOTOS/of the sea"
+    config = TrainConfig("resnet18", epochs=1, data=data, weights="a.pth")
+    for chosen in (config, replace(config, weights=""), replace(config, network="cifar_resnet20")):
+        words = shlex.split(next_step(chosen, weights))
+        assert {str(weights), str(weights.parent)} & set(words)
+        assert data in words or "--data" not in words
 
 
 def test_a_run_ends_with_its_next_step(tmp_path, capsys):

@@ -99,3 +99,16 @@ def test_a_truncated_shard_is_named(shards, tmp_path):
     shard.write_bytes(shard.read_bytes()[:3000])
     with pytest.raises(ValueError, match=shard.name):
         pretrain(SMALL, shards, tmp_path / "run")
+
+
+def test_a_run_does_not_go_on_from_shards_to_class_folders_or_back(shards, folders, tmp_path):
+    """They hold the same images, in another order."""
+    config = replace(SMALL, epochs=None, iterations=1, test_every=0.0, exact_norm_images=0)
+    for begun, other, said in (
+        (shards, folders, "tar shards, the data are image"),
+        (folders, shards, "image files, the"),
+    ):
+        run = tmp_path / begun.name / "run"
+        pretrain(config, begun, run)
+        with pytest.raises(ValueError, match=f"last.pth: the run was begun with {said}"):
+            pretrain(config, other, run, resume=True)

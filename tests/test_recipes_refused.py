@@ -26,6 +26,9 @@ PIXELS = {"mean": (0.0,) * 3, "std": (255.0,) * 3}
         ({"warmup": 1.0, "warmup_shape": "constant"}, "warmup_shape 'constant' needs a warmup_share"),
         ({"schedule": "plateau", "test_every": 0.0}, "schedule 'plateau' looks at every test, but test_every is 0"),
         ({"momentum": 0.0}, "nesterov: true needs a momentum above 0; give one, or nesterov false"),
+        ({"std": (58.0, 0.0, 57.0)}, r"std \[58.0, 0.0, 57.0\]: each must be positive"),
+        ({"std": (-1.0, 1.0, 1.0)}, r"std \[-1.0, 1.0, 1.0\]: each must be positive"),
+        ({"stem_out_channels": 0}, "stem_out_channels is 0, but it must be positive, or null for the network's own"),
         ({"mean_image": True}, r"mean_image: takes the place of mean: give mean \[0, 0, 0\] and std \[255, 255, 255\]"),
     ],
 )

@@ -20,6 +20,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 class Handler(BaseHTTPRequestHandler):
     requests: list[tuple[str, str | None]]
+    contents: dict[str, bytes]
     drops = 0
 
     def do_GET(self):
@@ -32,7 +33,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_chunked()
             return
         start = int(wanted[6:-1]) if wanted else 0
-        body = CONTENT[start:]
+        body = self.contents.get(self.path, CONTENT)[start:]
         self.send_response(206 if wanted else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -61,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    Handler.requests, Handler.drops = [], 0
+    Handler.requests, Handler.contents, Handler.drops = [], {}, 0
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
         threading.Thread(target=httpd.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{httpd.server_port}"
@@ -95,6 +96,14 @@ def test_always_dropped_is_an_error_and_the_part_waits_for_the_next_run(server):
     Handler.drops = 0
     assert fetch(f"{server}/net.pth").read_bytes() == CONTENT
     assert Handler.requests[-1][1] is not None
+
+
+def test_a_web_page_is_not_kept(server):
+    Handler.contents = {"/net.pth": b"<!DOCTYPE html><html>sign in</html>"}
+    with pytest.raises(WeightsError, match="net.pth: this is a web page, not weights"):
+        fetch(f"{server}/net.pth")
+    Handler.contents = {}
+    assert fetch(f"{server}/net.pth").read_bytes() == CONTENT
 
 
 def test_wrong_hash_is_deleted_and_named(server):

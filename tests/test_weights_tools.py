@@ -176,6 +176,23 @@ def test_wrong_labels_are_one_sentence(tmp_path, labels, message):
         labelled_images(tmp_path)
 
 
+def test_verify_takes_the_folder_of_val_and_no_other_number_of_classes(colour_classifier, tmp_path, capsys):
+    """train/ and val/ were two classes, and missing classes gave all others wrong labels."""
+    path, images = colour_classifier
+    root = tmp_path / "folders"
+    for line in (images / "labels.txt").read_text().splitlines():
+        name, _, label = line.rpartition(" ")
+        for split in ("train", "val"):
+            (root / split / label).mkdir(parents=True, exist_ok=True)
+            shutil.copy(images / name, root / split / label)
+    assert verify(path, root, screen=None).rows == verify(path, images, screen=None).rows
+    assert main(["weights", "verify", str(path), "--images", str(root), "--limit", "0"]) == 1
+    assert "--limit 0: at least 1 image" in capsys.readouterr().err
+    shutil.rmtree(root / "val" / "1")
+    assert main(["weights", "verify", str(path), "--images", str(root / "val")]) == 1
+    assert "3 classes, but the images lie in 2 class folders; give all" in capsys.readouterr().err
+
+
 def test_verify_on_the_real_resnet18_writes_its_record(real_data, tmp_path, capsys):
     """The command on 100 real images: winner, sidecar, and the sidecar believed afterwards."""
     path = tmp_path / "unknown.pth.xz"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,17 @@ def test_a_key_that_only_a_base_lacks_is_no_mistake_of_it(tmp_path):
     own = write(tmp_path, own="_BASE_: base/one.yaml\nepochs: 1\n", base__one="batch_size: 4\n")
     with pytest.raises(ValueError, match="own.yaml: key 'network' is missing"):
         read_config(TrainConfig, own)
+
+
+@pytest.mark.parametrize("path", ["my photos #2/a: b", "[1] x", "2024", "null", "", "~/x", "it's"])
+def test_text_on_the_command_line_is_taken_as_it_is(tmp_path, path):
+    own = write(tmp_path, own="network: resnet18\nepochs: 1\n")
+    assert read_config(TrainConfig, own, ["data", path]).data == path
+    assert read_config(TrainConfig, own, ["data", json.dumps(path)]).data == path
+
+
+def test_no_yaml_on_the_command_line_is_one_sentence(tmp_path):
+    own = write(tmp_path, own="network: resnet18\nepochs: 1\n")
+    with pytest.raises(ValueError, match=r"command line: steps is '\[3,', which is not readable as YAML") as caught:
+        read_config(TrainConfig, own, ["steps", "[3,"])
+    assert "\n" not in str(caught.value)

@@ -42,8 +42,20 @@ def with_values(made: C, overrides: Sequence[str]) -> C:
     """
     if len(overrides) % 2:
         raise ValueError(f"KEY VALUE pairs: {overrides[-1]!r} has no value")
-    given = {key: yaml.safe_load(text) for key, text in zip(overrides[::2], overrides[1::2], strict=True)}
+    hints = typing.get_type_hints(type(made))
+    given = {key: _parsed(hints.get(key), key, text) for key, text in zip(overrides[::2], overrides[1::2], strict=True)}
     return make_config(type(made), {**dataclasses.asdict(made), **given}, "command line") if given else made  # type: ignore[call-overload]
+
+
+def _parsed(hint: Any, key: str, text: str) -> Any:
+    """A value of the command line; of text the word itself, in which YAML would see comments and mappings."""
+    if hint is str and not text.startswith(('"', "'")):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"command line: {key} is {text!r}, which is not readable as YAML: {said}") from None
 
 
 def layers(path: str | Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:

@@ -23,6 +23,12 @@ def class_names(folder: str | Path) -> tuple[str, ...]:
         return tuple(sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()))
 
 
+def validation_folder(folder: str | Path) -> Path:
+    """`folder`/val where there is one, for train/ and val/ beside each other are no classes; else `folder` itself."""
+    below = Path(folder) / "val"
+    return below if below.is_dir() else Path(folder)
+
+
 def loose_images(folder: str | Path) -> list[str]:
     """Images in a folder itself, sorted."""
     with os.scandir(folder) as entries:

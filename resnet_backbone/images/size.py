@@ -6,7 +6,7 @@ import os
 
 from PIL import Image
 
-from resnet_backbone.images.decode import UNREADABLE
+from resnet_backbone.images.decode import UNREADABLE, check_depth
 
 EXIF_ORIENTATION = 0x0112
 SIDEWAYS = (5, 6, 7, 8)
@@ -23,10 +23,11 @@ def image_size(file: str) -> tuple[int, int]:
     Of JPEG and PNG the headers and the file's end are read; one without its end mark, and any other format, is decoded.
 
     Raises:
-        ValueError: no image, or one that is cut off.
+        ValueError: no image, one that is cut off, or one of more than 8 bits of grey.
     """
     try:
         with Image.open(file) as image:
+            check_depth(image)
             width, height = image.size
             enough = _headers_suffice(file, image.format or "")
             # PNG's own getexif decodes the image, for what may stand behind the pixels.

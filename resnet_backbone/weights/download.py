@@ -23,6 +23,7 @@ from resnet_backbone.weights.errors import WeightsError
 ATTEMPTS = 4
 CHUNK = 1 << 20
 ELSEWHERE = "or download it elsewhere and give its path"
+WEB_PAGE = "this is a web page, not weights: the download wants a login or another address"
 
 
 def fetch(
@@ -37,7 +38,7 @@ def fetch(
         pause: seconds before the second attempt, doubled for each further one.
 
     Raises:
-        WeightsError: no such address, no connection, too often interrupted, or another hash.
+        WeightsError: no such address, no connection, too often interrupted, a web page, or another hash.
     """
     url, _, fragment = url.partition("#sha256=")
     algorithm, wanted = ("md5", md5) if md5 else ("sha256", fragment or sha256_prefix)
@@ -50,6 +51,11 @@ def fetch(
             return target
         part = target.with_name(f"{target.name}.part")
         expected = _download(url, part, pause)
+        with part.open("rb") as file:
+            page = is_web_page(file.read(512))
+        if page:
+            part.unlink()
+            raise WeightsError(f"{without_secrets(url)}: {WEB_PAGE}; check it in a browser, {ELSEWHERE}")
         if expected is not None and wanted is None and len(expected) == 64:
             wanted = expected
         if not _hash_fits(part, algorithm, wanted):
@@ -69,6 +75,11 @@ def cached_name(url: str) -> str:
     last = Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path)).name[-100:]  # systems take 255 bytes
     digest = hashlib.sha256(url.encode()).hexdigest()[:12]
     return f"{Path(last).stem}-{digest}{Path(last).suffix}"
+
+
+def is_web_page(data: bytes) -> bool:
+    """Whether a file that begins so is one."""
+    return data[:512].lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml"))
 
 
 def _hash(path: Path, algorithm: str) -> str:

@@ -22,6 +22,7 @@ import torch
 
 from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.engine.checkpoint import CLASSIFIER, DETECTOR, is_state
+from resnet_backbone.weights.download import WEB_PAGE, is_web_page
 from resnet_backbone.weights.errors import WeightsError
 from resnet_backbone.weights.record import WeightRecord, sidecar_of
 from resnet_backbone.weights.unpickle import load_arrays
@@ -183,12 +184,11 @@ def _torch_error(name: str, error: Exception) -> WeightsError:
 
 
 def _what_it_is(data: bytes) -> str:
-    start = data[:512].lstrip().lower()
     if not data:
         return "the file is empty; get it again"
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "this is a web page, not weights: the download wants a login or another address"
-    if start.startswith(b"version https://git-lfs"):
+    if is_web_page(data):
+        return WEB_PAGE
+    if data.startswith(b"version https://git-lfs"):
         return "this is a git-lfs pointer, not weights: run `git lfs pull` where it came from"
     return "neither a torch, pickle nor safetensors file; get it again or say where it is from"
 

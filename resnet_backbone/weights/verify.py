@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from resnet_backbone.images.decode import open_image
-from resnet_backbone.images.listing import class_names, image_names
+from resnet_backbone.images.listing import class_names, image_names, validation_folder
 from resnet_backbone.images.transforms import central_view, normalise
 from resnet_backbone.models.build import build_network
 from resnet_backbone.models.network import Network
@@ -36,6 +36,7 @@ KNOWN: dict[str, Statistics] = {
     "0.5 and 0.5": ((127.5,) * 3, (127.5,) * 3),
     "0 to 1": ((0.0,) * 3, (255.0,) * 3),
 }
+LABELS = "labels.txt"
 DIFFERENT = 0.05  # two hypotheses are told apart below this p
 
 
@@ -97,7 +98,7 @@ def labelled_images(folder: str | Path) -> list[tuple[Path, int]]:
         ValueError: neither is there, a line is malformed, or a named file is missing.
     """
     folder = Path(folder)
-    labels = folder / "labels.txt"
+    labels = folder / LABELS
     if labels.is_file():
         pairs = []
         for number, line in enumerate(labels.read_text().splitlines(), start=1):
@@ -113,6 +114,19 @@ def labelled_images(folder: str | Path) -> list[tuple[Path, int]]:
     if not pairs:
         raise ValueError(f"{folder}: neither labels.txt nor class folders with images in it")
     return pairs
+
+
+def check_class_folders(weights: str | Path, count: int, folders: int) -> None:
+    """Refuses images in another number of class folders than a classifier's classes: labels would be other ones.
+
+    Raises:
+        ValueError: says what there could be.
+    """
+    if folders != count:
+        raise ValueError(
+            f"{weights}: {count} classes, but the images lie in {folders} class folders; give all classes a folder "
+            f"each, or a {LABELS} with lines of file name and class index"
+        )
 
 
 def hypotheses_for(source: Source) -> list[Hypothesis]:
@@ -134,18 +148,22 @@ def verify(
     """Classifies labelled images under every hypothesis; those clearly worse after `screen` images go no further.
 
     Args:
-        images: folder with `labels.txt`, or one folder a class.
+        images: folder with `labels.txt`, or one folder a class, themselves or in its `val`.
         screen: images after which a hypothesis may drop out; None takes all to the end.
         limit: how many of the images to use, drawn with a fixed seed; None is all.
         progress: is told a line after each hypothesis.
 
     Raises:
-        WeightsError: no classifier. ValueError: no labelled images.
+        WeightsError: no classifier. ValueError: no labelled images, or they are of other classes.
     """
-    read = read_source(source)
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit {limit}: at least 1 image")
+    read, images = read_source(source), validation_folder(images)
     if read.detector or read.record.num_classes is None:
         raise WeightsError(f"{source}: no classifier in it, so that images cannot tell what it expects")
     pairs = labelled_images(images)
+    if not (images / LABELS).is_file():
+        check_class_folders(source, read.record.num_classes, len(class_names(images)))
     order = np.random.default_rng(0).permutation(len(pairs))[:limit]
     pairs = [pairs[i] for i in order]
     wrong = [p for p, label in pairs if label >= read.record.num_classes]

@@ -169,6 +169,11 @@ class TrainConfig:
         for key in ("label_smoothing", "momentum", "ema", "warmup_share"):
             if not 0 <= getattr(self, key) < 1:
                 raise ValueError(f"{key} is {getattr(self, key)}, but it must be from 0 up to, not including, 1")
+        for key in ("stem_out_channels", "res2_out_channels"):
+            if (width := getattr(self, key)) is not None and width <= 0:
+                raise ValueError(f"{key} is {width}, but it must be positive, or null for the network's own")
+        if min(self.std) <= 0:
+            raise ValueError(f"std {list(self.std)}: each must be positive")
         if not 0 <= self.erasing <= 1:
             raise ValueError(f"erasing is {self.erasing}, but it is a probability, 0 to 1")
         if self.fresh_head and not self.weights:

@@ -23,7 +23,7 @@ from resnet_backbone.classification.data.shard_index import INDEX, ShardSet
 from resnet_backbone.classification.data.splits import Array, Files, Pixels, Split, Streamed, cifar_splits
 from resnet_backbone.classification.data.views import opened
 from resnet_backbone.classification.testing.protocols import Protocol, Views
-from resnet_backbone.images.listing import class_names
+from resnet_backbone.images.listing import class_names, validation_folder
 from resnet_backbone.weights.record import WeightRecord
 from resnet_backbone.weights.verify import labelled_images
 
@@ -73,8 +73,9 @@ class LabelledImages:
 def find_images(data: str | Path, limit: int | None = None) -> LabelledImages:
     """The validation images at `data`, which may have no training images beside them.
 
-    Class folders, tar shards (by path or address; both also below `data`/val), CIFAR's test images in any of its
-    layouts or torchvision://CIFAR10, or a folder with a `labels.txt` of lines of name and class index.
+    Class folders, tar shards (by path or address; both also below `data`/val; an address of the split itself ends in
+    /val, or is its index's), CIFAR's test images in any of its layouts or torchvision://CIFAR10, or a folder with a
+    `labels.txt` of lines of name and class index.
 
     Args:
         limit: only so many, spread evenly over all.
@@ -94,11 +95,10 @@ def find_images(data: str | Path, limit: int | None = None) -> LabelledImages:
 def _open(data: str) -> tuple[Split, tuple[str, ...]]:
     data = located(data)
     if is_remote(data):
-        shards = ShardSet.open(f"{data.rstrip('/')}/val")
+        itself = data.rstrip("/").endswith(("/val", ".json"))
+        shards = ShardSet.open(data if itself else f"{data.rstrip('/')}/val")
         return Streamed(shards), shards.classes
-    folder = Path(data)
-    if (folder / "val").is_dir():
-        folder /= "val"
+    folder = validation_folder(data)
     if (folder / INDEX).is_file():
         shards = ShardSet.open(folder)
         return Streamed(shards), shards.classes

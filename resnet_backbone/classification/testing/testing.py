@@ -17,6 +17,7 @@ from resnet_backbone.weights.compare import options_of
 from resnet_backbone.weights.load import load_weights, read_source
 from resnet_backbone.weights.naming import facts_of
 from resnet_backbone.weights.record import WeightRecord
+from resnet_backbone.weights.verify import check_class_folders
 
 
 def load_classifier(weights: str | Path, images: LabelledImages) -> tuple[Network, WeightRecord]:
@@ -27,12 +28,13 @@ def load_classifier(weights: str | Path, images: LabelledImages) -> tuple[Networ
     """
     network, record = load_network(weights)
     count = network.config.num_classes or 0
+    if images.classes and isinstance(images.split, Files):
+        check_class_folders(weights, count, len(images.classes))
     if images.classes and len(images.classes) != count:
-        said, remedy = f"the images are of {len(images.classes)}", "give the data that it was trained for"
-        if isinstance(images.split, Files):
-            said = f"the images lie in {len(images.classes)} class folders"
-            remedy = "give all classes a folder each, or a labels.txt with lines of file name and class index"
-        raise ValueError(f"{weights}: {count} classes, but {said}; {remedy}")
+        raise ValueError(
+            f"{weights}: {count} classes, but the images are of {len(images.classes)}; give the data that it was "
+            "trained for"
+        )
     if not images.classes and (largest := int(images.labels.max())) >= count:
         raise ValueError(f"{weights}: {count} classes, but an image has the label {largest}")
     return network, record

@@ -50,7 +50,7 @@ def save_state(
         OSError: the disk is full; an older file stays.
     """
     facts = {"iteration": iteration, "tested": tested, "classes": list(data.classes), "images": len(data.train)}
-    facts["processes"] = processes
+    facts |= {"processes": processes, "streamed": isinstance(data.train, Streamed)}
     engine.save_state(path, parts, config=dataclasses.asdict(config), **facts)
 
 
@@ -86,7 +86,9 @@ def read_run(path: Path, config: TrainConfig, data: Data, processes: int) -> dic
     Raises:
         ValueError: not such a file, or one of another recipe, other classes or images, or another cut of the batch.
     """
-    state = engine.read_state(path, ("iteration", "tested", "config", "classes", "images", "processes"), REMEDY)
+    older = kept(path)
+    remedy = f"copy {older[-1].name} over it to go on from there, or {REMEDY}" if older else REMEDY
+    state = engine.read_state(path, ("iteration", "tested", "config", "classes", "images", "processes"), remedy)
     before, now = {**_DEFAULTS, **state["config"]}, dataclasses.asdict(config)
     if before.get("network") != config.network:
         raise ValueError(f"{path}: a checkpoint of {before.get('network')}, not of {config.network}; {REMEDY}")
@@ -121,7 +123,7 @@ def _free(key: str, config: TrainConfig) -> bool:
 
 
 def _refuse_other_data(path: Path, state: Mapping[str, Any], data: Data) -> None:
-    before = tuple(state["classes"])
+    before, streamed = tuple(state["classes"]), isinstance(data.train, Streamed)
     said = ""
     if len(before) != len(data.classes):
         said = f"{len(before)} classes, the data have {len(data.classes)}"
@@ -130,5 +132,8 @@ def _refuse_other_data(path: Path, state: Mapping[str, Any], data: Data) -> None
         said = f"the class {old!r} where the data have {new!r}"
     elif state["images"] != len(data.train):
         said = f"{state['images']:,} training images, the data have {len(data.train):,}, in another order then"
+    elif state.get("streamed", streamed) != streamed:  # older checkpoints do not say
+        kinds = "image files", "tar shards"
+        said = f"{kinds[not streamed]}, the data are {kinds[streamed]}, in another order then"
     if said:
         raise ValueError(f"{path}: the run was begun with {said}; give the data of then, or {REMEDY}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from resnet_backbone.classification.recipe.config import TrainConfig
@@ -24,8 +25,15 @@ def next_step(config: TrainConfig, weights: Path) -> str:
     Who started from weights had a backbone already, and wants the classifier tested.
     """
     if find_variant(config.network).family == "cifar":
-        return f"python tools/figures.py {weights.parent} --output {weights.parent / 'figures'}"
-    usual = config.norm != "GN" and config.stem_out_channels is None and config.res2_out_channels is None
-    if usual and not config.weights and config.network in DETECTORS:
-        return f"python tools/train_net.py --config configs/{DETECTORS[config.network]}.yaml MODEL.WEIGHTS {weights}"
-    return f"python tools/eval_imagenet.py --weights {weights} --data {config.data} --protocols 10-crop"
+        words = ["tools/figures.py", str(weights.parent), "--output", str(weights.parent / "figures")]
+    elif config.network in DETECTORS and not config.weights and _is_usual(config):
+        detector = f"configs/{DETECTORS[config.network]}.yaml"
+        words = ["tools/train_net.py", "--config", detector, "MODEL.WEIGHTS", str(weights)]
+    else:
+        tested = "--weights", str(weights), "--data", config.data
+        words = ["tools/eval_imagenet.py", *tested, "--protocols", "10-crop"]
+    return shlex.join(["python", *words])
+
+
+def _is_usual(config: TrainConfig) -> bool:
+    return config.norm != "GN" and config.stem_out_channels is None and config.res2_out_channels is None

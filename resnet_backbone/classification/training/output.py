@@ -16,8 +16,9 @@ BEST = "model_best.safetensors"
 
 
 def held(output: Path) -> list[str]:
-    """What there is of a run."""
-    return [name for name in (LAST, FINAL, BEST) if (output / name).exists()]
+    """What there is of a run, its older checkpoints too."""
+    names = (LAST, FINAL, BEST, *(one.name for one in kept(output / LAST)))
+    return [name for name in names if (output / name).exists()]
 
 
 def begins(output: Path, resume: bool) -> bool:
@@ -38,9 +39,11 @@ def refuse_held(output: Path, resume: bool, overwrite: bool) -> None:
             f"{output} holds a run: go on with --resume, begin anew with --overwrite, or choose another --output"
         )
     if resume and found and LAST not in found:
+        older = kept(output / LAST)
+        copied = f"copy {older[-1].name} to {LAST} to go on from there, " if older else ""
         raise ValueError(
-            f"{output} holds {found[0]}, but no {LAST} to go on from: begin anew with --overwrite instead of --resume, "
-            "or choose another --output"
+            f"{output} holds {found[0]}, but no {LAST} to go on from: {copied}begin anew with --overwrite instead of "
+            "--resume, or choose another --output"
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from resnet_backbone.engine.step import not_finite
 from resnet_backbone.models.network import Network
 from resnet_backbone.weights.compare import (
     FIRST,
@@ -60,6 +61,10 @@ class Source:
     def for_torchvision(self) -> bool:
         """Whether it is a detector of torchvision's kind: theirs, or ours of `torchvision_detector`."""
         return any(key.startswith(BODY) for key in self.state)
+
+    def named(self, weights: str | Path) -> Source:
+        """Called `weights` in messages, where the record says where they came from before."""
+        return replace(self, record=replace(self.record, source=str(weights)))
 
     def in_rgb(self) -> Source:
         """The same network for RGB pixels: BGR weights with the first convolution's input channels turned round.
@@ -171,11 +176,11 @@ def load_weights(module: nn.Module, source: str | Path | Source, *, fine_tune: b
             file has another number of classes. Never use it to evaluate.
 
     Raises:
-        WeightsError: a tensor missing, left over or of another shape, lost batch-norm statistics, or a network
-            built otherwise than the record says (stride, shortcut, eps, the input of a torchvision detector).
-            `module` is unchanged then.
+        WeightsError: a tensor missing, left over, of another shape or without numbers, lost batch-norm statistics, or
+            a network built otherwise than the record says (stride, shortcut, eps, the input of a torchvision
+            detector). `module` is unchanged then.
     """
-    source = source if isinstance(source, Source) else read_source(source)
+    source = source if isinstance(source, Source) else read_source(source).named(source)
     name, network = find_network(module)
     allowed: list[str] = [f"{key}: {why}, dropped" for key, why in source.dropped.items()]
     allowed += [note for note in source.record.notes]
@@ -193,6 +198,11 @@ def load_weights(module: nn.Module, source: str | Path | Source, *, fine_tune: b
     if missing or unexpected or shapes:
         raise WeightsError(failure(source.record, missing, unexpected, shapes, name, len(target)))
     filled = {key: value.to(target[key].dtype) for key, value in state.items() if key in target}
+    wrong = not_finite(filled.items())
+    if wrong:
+        more = f" and {len(wrong) - 1} more tensors" if len(wrong) > 1 else ""
+        where = source.record.source or "weights"
+        raise WeightsError(f"{where}: {wrong[0]}{more} hold no numbers (NaN, infinity); get the file again")
     module.load_state_dict({**target, **filled}, strict=True)
     counted = [k for k in network.state_dict() if not k.endswith("num_batches_tracked")]
     prefix = f"{name}." if name else ""

@@ -54,7 +54,7 @@ def load_network(weights: str | Path) -> tuple[Network, WeightRecord]:
         missing = "classifier (only a backbone)" if count is None else "network of the family that they belong to"
         raise ValueError(f"{weights}: there is no {missing} in these weights")
     network = build_network(record.variant, **options_of(source.state, record))
-    load_weights(network, source)
+    load_weights(network, source.named(weights))
     return network.eval(), record
 
 

@@ -42,8 +42,7 @@ def load_initial(network: Network, config: TrainConfig) -> None:
             raise ValueError(
                 f"{key} is {list(ours)}, but weights {config.weights} were trained with {key} {given}: give that"
             )
-    named = dataclasses.replace(source, record=dataclasses.replace(source.record, source=config.weights))
-    report = load_weights(network, _with_head(named, network, config))
+    report = load_weights(network, _with_head(source.named(config.weights), network, config))
     logger.info("starts from %s", report)
 
 

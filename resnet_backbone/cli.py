@@ -128,7 +128,7 @@ class _Formatter(argparse.HelpFormatter):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; returns 0, or 1 after one sentence on what is wrong."""
+    """Runs one command; returns 0, 1 after one sentence on what is wrong, or 130 when interrupted."""
     arguments = parser().parse_args(argv)
     try:
         if arguments.room == "doctor":
@@ -144,23 +144,24 @@ def main(argv: list[str] | None = None) -> int:
 
             print(f"{build()}: built, and found from now on")
             return 0
-        _weights(arguments)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return 0
+    from resnet_backbone.engine.guard import guarded
+
+    return guarded(lambda: _weights(arguments), memory_remedy="a smaller --batch, or fewer images")
 
 
-def _weights(arguments: argparse.Namespace) -> None:
+def _weights(arguments: argparse.Namespace) -> int:
     if arguments.action == "verify":
         _verify(arguments)
-        return
+        return 0
     from resnet_backbone.weights.convert import convert, show
     from resnet_backbone.weights.deepen import deepen
 
     if arguments.action == "show":
         print(show(arguments.source))
-        return
+        return 0
     if arguments.action == "convert":
         record = convert(arguments.source, arguments.output, arguments.to)
     elif arguments.action == "recompute-norms":
@@ -175,6 +176,7 @@ def _weights(arguments: argparse.Namespace) -> None:
     print(f"{arguments.output}: {record.describe()}")
     for note in record.notes:
         print(f"  {note}")
+    return 0
 
 
 def _verify(arguments: argparse.Namespace) -> None:

@@ -185,6 +185,8 @@ def test_what_is_wrong_is_one_sentence(runs, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         runpy.run_path(str(TOOL), run_name="__main__")
     assert "error: torchvision://MNIST: --data takes torchvision://CIFAR10" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="config.yaml is a file and no folder; choose another folder: --output DIR"):
+        draw_figures(FigureOptions((runs,), tmp_path / "other/config.yaml"))
     with pytest.raises(ValueError, match="--top 0: an error in percent"):
         draw_figures(FigureOptions((runs,), tmp_path / "o", top=0.0))
     for name in "ab":

@@ -20,7 +20,7 @@ TOOL = Path(__file__).parents[1] / "tools" / "prepare_imagenet.py"
 
 def options(archives, **more) -> PrepareOptions:
     given = {"train": archives / "train.tar", "val": archives / "val.tar", "truth": archives / "devkit.tar.gz"}
-    return PrepareOptions(archives / "out", **{**given, "any_counts": True, **more})
+    return PrepareOptions(**{"output": archives / "out", **given, "any_counts": True, **more})
 
 
 def assert_whole(out: Path) -> None:
@@ -105,6 +105,9 @@ def test_what_is_wrong_is_one_sentence(archives):
     assert "'n01440764 1' stands where a line has one synset" in said(train=None, truth=archives / "truth.txt")
     (archives / "truth.txt").write_text("n01440764\n")
     assert "7 images, but the truth is of 1" in said(train=None, truth=archives / "truth.txt")
+    assert "train.tar is a file and no folder; choose another folder: --output DIR" in said(
+        output=archives / "train.tar"
+    )
     (archives / "truth.csv").write_text("a,b\n")
     assert "no columns ImageId and PredictionString" in said(train=None, truth=archives / "truth.csv")
     (archives / "kit.tar.gz").write_bytes(tar_of({"meta.mat": b""}, "w:gz"))

@@ -44,6 +44,11 @@ def test_a_warmup_that_is_all_or_nothing(warmup, iterations):
         length_of(replace(SMALL, epochs=1.0, warmup=warmup), 80)
 
 
+def test_a_run_of_no_batch_says_what_to_raise():
+    with pytest.raises(ValueError, match="epochs 0.01 of 80 images are no batch of 8; raise epochs, or lower "):
+        length_of(replace(SMALL, epochs=0.01), 80)
+
+
 def test_a_padded_crop_has_the_images_own_size(tmp_path):
     train = open_data(str(write_cifar(tmp_path / "cifar.npz"))).train
     config = replace(SMALL, augmentation="padded_crop", mean_image=True, **PIXELS)

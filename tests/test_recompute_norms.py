@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from test_models import randomize_statistics
 from torchvision import transforms
 
 import resnet_backbone as rb
+from resnet_backbone.classification.testing import recompute
 from resnet_backbone.cli import main
 from resnet_backbone.detection.build import build_detector
 from resnet_backbone.detection.training.config import read_config
@@ -27,6 +29,8 @@ RECORD = WeightRecord(
     "resnet_backbone", "made", "resnet18", input_size=64, resize=72, num_classes=3, top1=71.0,
     channel_order="BGR", mean=(103.53, 116.28, 123.675), std=(1.0, 2.0, 4.0),
 )  # fmt: skip
+
+OLD = "accuracy measured on 5 validation images of a", "batch norms: mean and variance over the 9 training images"
 
 
 @pytest.fixture
@@ -46,7 +50,7 @@ def images(tmp_path):
 def weights(tmp_path):
     net = rb.build("resnet18", num_classes=3, **NARROW)
     randomize_statistics(net)
-    return write_weights(tmp_path / "averages.safetensors", net.state_dict(), RECORD)
+    return write_weights(tmp_path / "averages.safetensors", net.state_dict(), replace(RECORD, notes=OLD))
 
 
 @torch.no_grad()
@@ -92,6 +96,16 @@ def test_a_detector_is_frozen_with_exactly_these(images, weights, tmp_path):
         for key, value in norm.state_dict().items():
             assert torch.equal(value, state[f"{name}.{key}"]), (name, key)
     assert cfg.INPUT.FORMAT == "BGR" and cfg.MODEL.PIXEL_STD == [1.0, 2.0, 4.0]
+
+
+def test_ctrl_c_is_one_word(images, weights, tmp_path, capsys, monkeypatch):
+    def interrupted(*_) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(recompute, "recompute_statistics", interrupted)
+    words = ["weights", "recompute-norms", str(weights), str(tmp_path / "a.pth"), "--images", str(images)]
+    assert main([*words, "--workers", "0", "--device", "cpu"]) == 130
+    assert capsys.readouterr().err.strip().splitlines()[-1] == "interrupted"
 
 
 @torch.no_grad()

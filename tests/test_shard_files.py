@@ -222,3 +222,12 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(pauses):
     with pytest.raises(ValueError, match="address on 127.0.0.1:9: takes no user name and password") as caught:
         open_splits("http://me:secret@127.0.0.1:9/shards")
     assert "secret" not in str(caught.value) and not pauses
+
+
+def test_a_driver_that_does_not_reach_its_server_is_one_sentence(monkeypatch):
+    def refused(*_) -> None:
+        raise OSError(-2, "Name or service not known")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", refused)
+    with pytest.raises(ValueError, match=r"ftp://host/index.json: not readable \(Name or service not known\); check"):
+        open_bytes("ftp://host/index.json")

@@ -14,6 +14,7 @@ from made_ilsvrc import SYNSETS, TRAIN, TRUTH, VAL, jpeg, tar_of
 from resnet_backbone.classification.data.folders import find_splits
 from resnet_backbone.classification.data.shard_index import open_splits
 from resnet_backbone.classification.data.shards import each_once
+from resnet_backbone.classification.data.splits import open_data
 from resnet_backbone.classification.prepare import shard_writer
 from resnet_backbone.classification.prepare.prepare import PrepareOptions, prepare
 
@@ -114,8 +115,9 @@ def test_it_goes_on_behind_whole_shards(archives, monkeypatch):
         prepare(PrepareOptions(**{**vars(options(archives)), "output": interrupted}))
     monkeypatch.undo()
     assert {path.name for path in (interrupted / "train").iterdir()} == {"000000.tar", "000001.tar", "unfinished.json"}
-    with pytest.raises(ValueError, match="index.json: no such file; tools/prepare_imagenet.py --shards"):
-        open_splits(interrupted)
+    for opening in (open_splits, open_data):
+        with pytest.raises(ValueError, match="interrupted/train: not all shards are written; start tools/prepare_ima"):
+            opening(str(interrupted))
     first = (interrupted / "train" / "000000.tar").stat().st_mtime_ns
     (interrupted / "train" / ".000002.tar.x.part").write_bytes(b"of a killed process")
     prepare(PrepareOptions(**{**vars(options(archives)), "output": interrupted}))

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,9 @@ def data(tmp_path) -> Path:
 
 
 def test_a_run_leaves_everything_that_it_says(tmp_path, data, capsys):
-    results = run(options(tmp_path, data))
-    folder, said = tmp_path / "run", capsys.readouterr().out
+    folder = tmp_path / "my run"
+    results = run(replace(options(tmp_path, data), output=folder))
+    said = capsys.readouterr().out
     assert set(results) == {"train_test"}
     name = "train_test"
     assert {"AP", "AP50", "AP-wide"} <= set(results[name]["bbox"]) and "AP50" in results[name]["voc"]
@@ -43,7 +45,7 @@ def test_a_run_leaves_everything_that_it_says(tmp_path, data, capsys):
                  f"evaluation/{name}/coco_instances_results.json", f"evaluation/{name}/metrics.json"):  # fmt: skip
         assert (folder / part).is_file(), part
     assert len(list((folder / "pictures" / name).glob("*.jpg"))) == 2 and list((folder / "tensorboard").iterdir())
-    for place in ("model_final.pth", "pictures", "evaluation", "config.yaml", "tools/predict.py --weights"):
+    for place in ("model_final.pth", "pictures", "evaluation", "config.yaml", f"tools/predict.py --weights '{folder}'"):
         assert place in said
     lines = list(read_json_lines(folder / "metrics.jsonl"))
     assert lines[0]["iteration"] == 4 and lines[0]["loss"] > 0 and "bbox/AP50" in lines[-1]

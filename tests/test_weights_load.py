@@ -12,6 +12,7 @@ from test_models import randomize_statistics
 
 import resnet_backbone as rb
 from resnet_backbone.weights import naming
+from resnet_backbone.weights.convert import convert
 from resnet_backbone.weights.files import write_weights
 from resnet_backbone.weights.load import load_weights, read_source
 from resnet_backbone.weights.record import WeightRecord
@@ -136,6 +137,22 @@ def test_nothing_is_skipped(tmp_path, change, message):
         load_weights(net, path)
     assert str(path) in str(error.value).splitlines()[0]
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, value):
+    """They were trained from, recomputed and tested, at the chance of a guess."""
+    theirs = torchvision.models.resnet18()
+    theirs.layer2[0].conv1.weight.data[0, 0, 0, 0] = value
+    net = rb.build("resnet18", num_classes=1000)
+    before = net.state_dict()["stem.conv1.weight"].clone()
+    with pytest.raises(rb.WeightsError, match=r"broken.pth: res3.0.conv1.weight hold no numbers \(NaN, infinity\)"):
+        load_weights(net, saved(theirs, tmp_path / "broken.pth"))
+    assert torch.equal(net.state_dict()["stem.conv1.weight"], before)
+    converted = tmp_path / "converted.safetensors"
+    convert(tmp_path / "broken.pth", converted, "resnet_backbone")
+    with pytest.raises(rb.WeightsError, match="converted.safetensors: res3"):  # the file, not what it was made of
+        load_weights(net, converted)
 
 
 def test_another_depth_says_which(tmp_path):

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from resnet_backbone.engine.addresses import without_secrets
+from resnet_backbone.engine.step import not_finite
 from resnet_backbone.models.network import Network
 from resnet_backbone.weights.compare import (
     FIRST,
@@ -183,9 +184,9 @@ def load_weights(module: nn.Module, source: str | Path | Source, *, fine_tune: b
             file has another number of classes. Never use it to evaluate.
 
     Raises:
-        WeightsError: a tensor missing, left over or of another shape, lost batch-norm statistics, or a network
-            built otherwise than the record says (stride, shortcut, eps, the input of a torchvision detector).
-            `module` is unchanged then.
+        WeightsError: a tensor missing, left over, of another shape or without numbers, lost batch-norm statistics, or
+            a network built otherwise than the record says (stride, shortcut, eps, the input of a torchvision
+            detector). `module` is unchanged then.
     """
     source = source if isinstance(source, Source) else read_source(source)
     name, network = find_network(module)
@@ -205,6 +206,12 @@ def load_weights(module: nn.Module, source: str | Path | Source, *, fine_tune: b
     if missing or unexpected or shapes:
         raise WeightsError(failure(source.named, missing, unexpected, shapes, name, len(target)))
     filled = {key: value.to(target[key].dtype) for key, value in state.items() if key in target}
+    wrong = not_finite(filled.items())
+    if wrong:
+        more = f" and {len(wrong) - 1} more tensors" if len(wrong) > 1 else ""
+        raise WeightsError(
+            f"{source.named.source}: {wrong[0]}{more} hold no numbers (NaN, infinity); get the file again"
+        )
     module.load_state_dict({**target, **filled}, strict=True)
     counted = [k for k in network.state_dict() if not k.endswith("num_batches_tracked")]
     prefix = f"{name}." if name else ""

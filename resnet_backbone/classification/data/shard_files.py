@@ -50,6 +50,8 @@ def _by_fsspec(url: str) -> Callable[[str], Any]:
     scheme = url.partition("://")[0]
     try:
         files, path = importlib.import_module("fsspec.core").url_to_fs(url)
+    except OSError as error:  # some drivers connect at once
+        raise ValueError(f"{url}: not readable ({error.strerror or error}); check the place and the rights") from None
     except (ImportError, ValueError):
         wanted = " ".join(["fsspec", *filter(None, [DRIVERS.get(scheme)])])
         raise ValueError(f"{url}: to read {scheme}:// addresses: pip install {wanted}") from None

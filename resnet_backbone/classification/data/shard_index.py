@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from resnet_backbone.classification.data.shard_files import is_remote, open_bytes
 
-INDEX = "index.json"
+INDEX, UNFINISHED = "index.json", "unfinished.json"
+"""What it is called, and until all shards of a split are written."""
 KIND = "wids-shard-index-v1"
 """WebDataset's own format of an index, to which we add the classes."""
 REMEDY = "tools/prepare_imagenet.py --shards writes one, and docs/data.md says how shards of others get one"
@@ -63,6 +64,11 @@ class ShardSet:
         if not location.endswith(".json"):
             location = f"{location.rstrip('/')}/{INDEX}"
         if not is_remote(location) and not Path(location).is_file():
+            if Path(location).with_name(UNFINISHED).is_file():
+                raise ValueError(
+                    f"{Path(location).parent}: not all shards are written; start tools/prepare_imagenet.py again, "
+                    "which goes on where it stopped"
+                )
             raise ValueError(f"{location}: no such file; {REMEDY}")
         with open_bytes(location) as file:
             return cls.parse(file.read(), location)

@@ -13,7 +13,7 @@ from resnet_backbone.classification.data.cifar import is_cifar, read_cifar
 from resnet_backbone.classification.data.cifar_download import SOURCES, located
 from resnet_backbone.classification.data.folders import ClassFolders, find_splits
 from resnet_backbone.classification.data.shard_files import is_remote
-from resnet_backbone.classification.data.shard_index import INDEX, ShardSet, open_splits
+from resnet_backbone.classification.data.shard_index import INDEX, UNFINISHED, ShardSet, open_splits
 from resnet_backbone.classification.data.streams import Stream, generator
 
 Pixels = NDArray[np.uint8]
@@ -221,7 +221,7 @@ def open_data(path: str, *, holdout: int = 0, seed: int = 0) -> Data:
     val: Split
     if path == SYNTHETIC:
         train, val, classes = Synthetic(100_000, "train"), Synthetic(1_000, "val"), _numbered(1000)
-    elif is_remote(path) or (root / "train" / INDEX).is_file():
+    elif is_remote(path) or any((root / "train" / name).is_file() for name in (INDEX, UNFINISHED)):
         sets = open_splits(path)
         train, val, classes = Streamed(sets[0]), Streamed(sets[1]), sets[0].classes
         if holdout:

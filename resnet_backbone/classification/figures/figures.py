@@ -18,6 +18,7 @@ from resnet_backbone.classification.figures.run_folders import RunFolder, find_r
 from resnet_backbone.classification.testing.testing import load_network
 from resnet_backbone.engine.atomic import write_atomically
 from resnet_backbone.engine.device import find_device
+from resnet_backbone.engine.room import disk, refuse
 from resnet_backbone.models.counting import count_parameters
 
 
@@ -59,6 +60,7 @@ def draw_figures(options: FigureOptions, say: Callable[[str], None] = print) -> 
     """
     if options.top is not None and not 0 < options.top <= 100:
         raise ValueError(f"--top {options.top:g}: an error in percent, above 0 and at most 100")
+    refuse([disk(options.output, 0)])
     groups = group_runs(find_runs(options.runs))
     device = find_device(options.device, "--device")
     images = None if options.data is None else read_images(options.data, options.limit)

@@ -159,8 +159,11 @@ def read_run(folder: Path, settings: Mapping[str, Any]) -> RunFolder:
         _curve(points, TRAIN), _curve(points, TEST),
         max((int(iteration) for iteration, _, _ in points), default=0),
     )  # fmt: skip
-    if run.finished and not len(run.test):
-        raise ValueError(f"{metrics}: no {TEST} of a finished run; restore the file, or move the run elsewhere")
+    if run.finished and (not len(run.test) or run.test.iterations[-1] < run.done):
+        raise ValueError(
+            f"{metrics}: no {TEST} at the end of a finished run; restore the file, make the end again by --resume, or "
+            "move the run elsewhere"
+        )
     return run
 
 

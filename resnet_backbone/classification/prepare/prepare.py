@@ -15,6 +15,7 @@ from resnet_backbone.classification.prepare.shard_sources import Split, folder_s
 from resnet_backbone.classification.prepare.shard_writer import write_shards
 from resnet_backbone.classification.prepare.shrinking import QUALITY, Shrink, shrinking
 from resnet_backbone.engine.atomic import write_atomically
+from resnet_backbone.engine.room import disk, refuse
 
 CLASSES, TRAIN, VAL = 1000, 1_281_167, 50_000
 NOTE = "prepared.txt"
@@ -91,6 +92,7 @@ def _check_sources(options: PrepareOptions) -> None:
 
 def _check_output(options: PrepareOptions) -> None:
     """One folder holds images of one kind."""
+    refuse([disk(options.output, 0)])
     kind = "as they are" if options.short_side is None else f"shorter side {options.short_side}, JPEG quality {QUALITY}"
     if options.shard_size is not None:
         kind += f", in shards of {options.shard_size:g} MB"

@@ -12,14 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from resnet_backbone.classification.data.shard_index import INDEX, Shard, ShardSet
+from resnet_backbone.classification.data.shard_index import INDEX, UNFINISHED, Shard, ShardSet
 from resnet_backbone.classification.prepare.shard_sources import Image, Split
 from resnet_backbone.classification.prepare.shrinking import TOGETHER, Shrink
 from resnet_backbone.engine.atomic import remove_unfinished, write_atomically
 from resnet_backbone.engine.progress import Progress
-
-UNFINISHED = "unfinished.json"
-"""The index until all shards are written, so that nobody takes a part for the whole."""
 
 
 def write_shards(split: Split, folder: Path, *, limit: int, shrink: Shrink, made_as: str) -> list[str]:

@@ -38,7 +38,10 @@ def length_of(config: TrainConfig, images: int) -> Length:
 
     total = iterations(config.length)
     if total < 1:
-        raise ValueError(f"epochs {config.epochs:g} of {images} images are no batch of {config.batch_size}; lower it")
+        raise ValueError(
+            f"epochs {config.epochs:g} of {images} images are no batch of {config.batch_size}; raise epochs, or lower "
+            "batch_size (the rate follows)"
+        )
     warmup = iterations(config.warmup)
     if config.warmup and not 0 < warmup < total:
         raise ValueError(f"warmup {config.warmup:g} epochs are {warmup} of {total} iterations; give others")

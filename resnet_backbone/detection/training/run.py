@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -144,4 +145,4 @@ def _say_where(options: RunOptions, output: Path, results: Mapping[str, Numbers]
     for what, place in made.items():
         if not isinstance(place, Path) or place.exists():
             logger.info("  %-30s %s", what, place)
-    logger.info("next: python tools/predict.py --weights %s IMAGES", output)
+    logger.info("next: python tools/predict.py --weights %s IMAGES", shlex.quote(str(output)))

@@ -130,6 +130,7 @@ def test_what_does_not_fit_is_one_sentence(cifar_run, stripes_run, tmp_path, cap
     weights = run / "model.safetensors"
     alone = "mean image of 32 x 32 pixels, so multi-scale cannot show it other sizes; take --protocols 1-crop"
     assert alone in said(weights, root, "--protocols", "1-crop", "multi-scale")
+    assert "--scales [40]: for multi-scale alone; add it" in said(weights, root, "--scales", "40")
     assert "10 classes, but the images are of 2; give" in said(weights, stripes / "shards")
     assert "10 classes, but the images lie in 2 class folders" in said(weights, stripes / "folders")
     assert "2 classes, but the images are of 10; give" in said(stripes / "run" / "model.safetensors", root)

@@ -48,6 +48,8 @@ def compare(options: EvalOptions, say: Callable[[str], None] = print) -> int:
         OSError: a table cannot be written.
     """
     protocols = [protocol(name, options.scales or SCALES) for name in options.protocols]
+    if options.scales and "multi-scale" not in options.protocols:
+        raise ValueError(f"--scales {list(options.scales)}: for multi-scale alone; add it to --protocols")
     device = find_device(options.device, "--device")
     if options.batch < 1 or options.workers < 0:
         raise ValueError(f"--batch {options.batch}, --workers {options.workers}: at least 1 and 0")

@@ -8,7 +8,8 @@ import pytest
 import torch
 import torchvision
 from made_cifar import CIFAR, write_cifar
-from made_pretraining import SMALL, metrics, options, tool, write_stripes
+from made_pretraining import SMALL, TOOL, metrics, options, tool, write_stripes
+from made_tools import exit_code
 from test_models import randomize_statistics
 
 import resnet_backbone as rb
@@ -20,6 +21,7 @@ from resnet_backbone.weights.files import read_weights
 SHORT = replace(SMALL, epochs=None, iterations=2, save_every=2.0, test_every=0.0, exact_norm_images=0)
 WIDE = replace(SHORT, stem_out_channels=None, res2_out_channels=None)
 HEAD = "linear.weight", "linear.bias"
+EVAL = TOOL.with_name("eval_imagenet.py")
 
 
 @pytest.fixture
@@ -104,6 +106,26 @@ def test_other_classes_than_the_heads_are_refused_and_a_fresh_head_takes_them(tm
     assert "tells 2 classes apart" in capfd.readouterr().out
     assert tool(chosen, "fresh_head", "true") == 0
     assert read_weights(tmp_path / "second/model.safetensors").record.num_classes == 3
+
+
+def test_classes_of_other_names_are_refused_where_the_head_is_kept(tmp_path, own, folders, capfd):
+    """As many classes in another order of names have other labels."""
+    for split in ("train", "val"):
+        (folders / split / "down").rename(folders / split / "aslant")
+    chosen = options(tmp_path / "second", replace(SHORT, weights=str(own)), folders)
+    assert tool(chosen) == 1
+    said = capfd.readouterr().err
+    assert f"error: weights: the classes of {own} have 'down' where these have 'aslant'" in said
+    assert tool(chosen, "fresh_head", "true") == 0
+    made = tmp_path / "second/model.safetensors"
+    assert read_weights(made).record.classes == ("across", "aslant") and read_weights(own).record.classes[1] == "down"
+    capfd.readouterr()
+    words = "--data", str(folders), "--workers", "0", "--weights"
+    assert exit_code(EVAL, *words, str(made)) == 0
+    assert exit_code(EVAL, *words, str(own)) == 1
+    assert f"error: {own}: its classes have 'down' where these have 'aslant'; give images" in capfd.readouterr().err
+    assert main(["weights", "show", str(made)]) == 0
+    assert "classes       across, aslant\n" in capfd.readouterr().out
 
 
 def test_a_run_that_is_gone_on_with_needs_them_no_more(tmp_path, folders, own):

@@ -78,7 +78,7 @@ def test_weights_are_on_disk_where_the_cache_has_them(tmp_path, monkeypatch):
         "torchvision://ResNet18_Weights.IMAGENET1K_V1": "resnet18-f37072fd.pth",
         "timm://resnet50.a1_in1k": "timm-resnet50.a1_in1k.safetensors",
         "detectron2://ImageNetPretrained/MSRA/R-50.pkl": "ImageNetPretrained-MSRA-R-50.pkl",
-        "https://example.org/a/b.pth": "b.pth",
+        "https://example.org/a/b.pth": "b-e0e4cdfcb0bb.pth",  # the beginning of the address's sha256
     }
     for source, name in names.items():
         assert not on_disk(source)

@@ -183,6 +183,7 @@ def test_sidecar_record(tmp_path):
         ({"std": [0.0, 1.0, 1.0]}, "positive"),
         ({"naming": "keras"}, "none of"),
         ({"stride_in_1x1": 1}, "stride_in_1x1 is 1"),
+        ({"classes": ["cat", 2]}, "classes is not a list of texts"),
     ],
 )
 def test_wrong_records_are_refused(change, message):

@@ -151,6 +151,7 @@ def _detectors(record: WeightRecord, name: str) -> WeightRecord:
         top1=None,
         top5=None,
         num_classes=None,
+        classes=(),
         sha256=None,
         notes=(*record.notes, *assumed),
         assumed=False,

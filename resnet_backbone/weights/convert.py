@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from resnet_backbone.engine.text import some
 from resnet_backbone.models.build import build_network
 from resnet_backbone.models.counting import count_multiply_adds, count_parameters
 from resnet_backbone.weights.compare import options_of
@@ -42,6 +43,8 @@ def show(source: str | Path) -> str:
         f"record        {record.describe()}",
         f"tensors       {len(read.state)}, {sum(t.numel() for t in read.state.values()):,} numbers",
     ]
+    if record.classes:
+        lines.append(f"classes       {some(record.classes, 10)}")
     lines += [f"note          {note}" for note in record.notes]
     lines += [f"dropped       {key}: {why}" for key, why in read.dropped.items()]
     if not read.detector and record.variant is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class WeightRecord:
         norm: "GN" for group norms, whose tensors have the names and shapes of a batch norm's scale and shift; None for
             batch norms, or where nobody knows.
         num_classes: of the classifier; None for a backbone.
+        classes: their names, by label; empty where nobody knows.
         sha256: of the file.
         notes: what else a user should know ("batch norm is affine only", "grown from ...").
         assumed: True where the facts are implied by the source or the naming, not stated by a record.
@@ -62,6 +63,7 @@ class WeightRecord:
     mean_image: int | None = None
     norm: str | None = None
     num_classes: int | None = None
+    classes: tuple[str, ...] = ()
     sha256: str | None = None
     notes: tuple[str, ...] = ()
     assumed: bool = False
@@ -109,6 +111,14 @@ class WeightRecord:
             settings["MODEL.RESNETS.NORM"] = self.norm
         return settings
 
+    def other_class(self, names: Sequence[str]) -> str | None:
+        """Says where as many names, by label, begin to be other ones than `classes`; None where none is.
+
+        Labels of class folders are their places in the order of their names: of other names they are other labels.
+        """
+        others = (f"{old!r} where these have {new!r}" for old, new in zip(self.classes, names) if old != new)
+        return next(others, None)
+
     def describe(self) -> str:
         """One line for people."""
         stride = {True: "stride in 1x1 (v1)", False: "stride in 3x3 (v1.5)", None: ""}[self.stride_in_1x1]
@@ -134,6 +144,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "top1": (float, int, type(None)), "top5": (float, int, type(None)), "shortcut": (str, type(None)),
     "pad_before": (bool,), "mean_image": (int, type(None)), "num_classes": (int, type(None)),
     "norm": (str, type(None)), "sha256": (str, type(None)), "notes": (list,), "assumed": (bool,),
+    "classes": (list,),
 }  # fmt: skip
 
 
@@ -150,6 +161,9 @@ def _checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     for key in ("mean", "std"):
         if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values.get(key, [])):
             raise WeightsError(f"{where}: {key} is {values[key]!r}, not a list of numbers")
+    for key in ("notes", "classes"):
+        if not all(isinstance(one, str) for one in values.get(key, [])):
+            raise WeightsError(f"{where}: {key} is not a list of texts")
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_backbone.classification.data.splits import Files
+from resnet_backbone.classification.data.splits import Files, Streamed
 from resnet_backbone.classification.testing.answers import Answers
 from resnet_backbone.classification.testing.images import TOGETHER, LabelledImages, read_views
 from resnet_backbone.classification.testing.protocols import Protocol, probabilities
@@ -34,6 +34,11 @@ def load_classifier(weights: str | Path, images: LabelledImages) -> tuple[Networ
         raise ValueError(
             f"{weights}: {count} classes, but the images are of {len(images.classes)}; give the data that it was "
             "trained for"
+        )
+    other = record.other_class(images.classes) if isinstance(images.split, (Files, Streamed)) else None
+    if other:
+        raise ValueError(
+            f"{weights}: its classes have {other}; give images of its classes, or name the folders as then"
         )
     if not images.classes and (largest := int(images.labels.max())) >= count:
         raise ValueError(f"{weights}: {count} classes, but an image has the label {largest}")

@@ -102,6 +102,7 @@ def write_final(
         shortcut=config.shortcut or (variant.shortcut if variant.family != "vgg" else None),
         pad_before=config.pad_before,
         num_classes=len(data.classes),
+        classes=data.classes,
         norm="GN" if config.norm == "GN" else None,
         mean_image=config.size if config.mean_image else None,
         notes=(*started, *measured, *notes),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 
 from resnet_backbone.classification.recipe.config import TrainConfig
 from resnet_backbone.models.network import Network
@@ -16,11 +17,12 @@ HEADS = ("linear.", "fc8.")
 """The last layers of residual networks and of VGG."""
 
 
-def load_initial(network: Network, config: TrainConfig) -> None:
+def load_initial(network: Network, config: TrainConfig, classes: Sequence[str] = ()) -> None:
     """Fills `network` from `config.weights`; with `fresh_head` its last layer stays as it was drawn.
 
     Args:
         network: of `config`, for the classes of the data.
+        classes: their names, where they are class folders.
 
     Raises:
         ValueError: as `load_weights`; a detector's weights, norms without statistics, a head of other classes, or an
@@ -42,7 +44,14 @@ def load_initial(network: Network, config: TrainConfig) -> None:
             raise ValueError(
                 f"{key} is {list(ours)}, but weights {config.weights} were trained with {key} {given}: give that"
             )
-    report = load_weights(network, _with_head(source, network, config))
+    whole = _with_head(source, network, config)
+    other = None if config.fresh_head else source.record.other_class(classes)
+    if other:
+        raise ValueError(
+            f"weights: the classes of {config.weights} have {other}, and its last layer would take one for the other; "
+            "name the folders as then, or draw it anew with fresh_head true"
+        )
+    report = load_weights(network, whole)
     logger.info("starts from %s", report)
 
 

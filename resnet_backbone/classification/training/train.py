@@ -18,7 +18,7 @@ from torch import nn
 
 from resnet_backbone.classification.data.batches import evaluation_batches
 from resnet_backbone.classification.data.resident import mean_image
-from resnet_backbone.classification.data.splits import Data, Split, Streamed, Synthetic, open_data
+from resnet_backbone.classification.data.splits import Data, Files, Split, Streamed, Synthetic, open_data
 from resnet_backbone.classification.recipe.config import TrainConfig
 from resnet_backbone.classification.recipe.length import check_batch
 from resnet_backbone.classification.testing.evaluate import Accuracy, evaluate
@@ -159,7 +159,7 @@ def make_network(config: TrainConfig, data: Data, device: torch.device, *, load:
     if config.mean_image:
         network.get_buffer("mean_image").copy_(mean_image(data.train))
     if load and config.weights:
-        load_initial(network, config)
+        load_initial(network, config, data.classes if isinstance(data.val, (Files, Streamed)) else ())
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     network.to(device, memory_format=layout)  # type: ignore[call-overload]
     return network

@@ -7,6 +7,7 @@ from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import DefaultTrainer
 from detectron2.structures import BoxMode
+from detectron2.utils.env import seed_all_rng
 from PIL import Image
 
 import resnet_backbone  # noqa: F401
@@ -35,6 +36,7 @@ cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ("shapes",), ()
 cfg.INPUT.MIN_SIZE_TRAIN, cfg.DATALOADER.NUM_WORKERS = (64,), 0
 cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR = 1, 2, 1e-4
 cfg.OUTPUT_DIR = f"{folder}/output"
+seed_all_rng(0)
 trainer = DefaultTrainer(cfg)
 trainer.resume_or_load(resume=False)
 trainer.train()

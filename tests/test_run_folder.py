@@ -82,6 +82,7 @@ def test_a_finished_run_resumed_has_one_line_of_each_evaluation_and_no_stale_par
 
 
 def test_weights_and_biases_gets_the_same_numbers(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
     with pytest.raises(ValueError, match="package wandb is not installed"):
         Journal(tmp_path, 0, wandb="project")
     told = []

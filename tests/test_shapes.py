@@ -185,12 +185,13 @@ def test_a_broken_off_run_leaves_nothing_under_the_name(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    root = tmp_path / "shapes"
+    root, threads = tmp_path / "shapes", cv2.getNumThreads()
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
         patch.setattr("resnet_backbone.demo.shapes._write_coco", full)
         write_shapes(root, ShapesConfig(train=2, val=1), workers=1)
     assert not root.exists()
     assert write_shapes(root, ShapesConfig(train=2, val=1), workers=1)
+    assert cv2.getNumThreads() == threads, "the process's own"
     assert json.loads((root / "shapes.json").read_text())["train"] == 2
 
 

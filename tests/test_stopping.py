@@ -10,13 +10,14 @@ import time
 import pytest
 import torch
 from made_data import TINY, write_config, write_rectangles
+from made_processes import PATIENCE
 from torch.utils.data import DataLoader, Dataset
 
 from resnet_backbone.detection.training import loop as loop_module
 from resnet_backbone.detection.training import run as run_module
 from resnet_backbone.detection.training.launch import guarded
 from resnet_backbone.detection.training.settle import RunOptions
-from resnet_backbone.engine.interrupt import GracefulStop, obey_parent_alone
+from resnet_backbone.engine.interrupt import GracefulStop, Stopped, interrupt_once, obey_parent_alone, on_sigterm
 
 SELDOM = ("SOLVER.CHECKPOINT_PERIOD", "1000", "TEST.EVAL_PERIOD", "2")
 
@@ -55,6 +56,24 @@ def test_where_nothing_is_lost_the_first_signal_interrupts(before):
             send(signal.SIGTERM)
             pytest.fail("went on")
         send(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("error", [Stopped, ValueError, KeyboardInterrupt])
+def test_who_was_asked_and_leaves_is_not_interrupted_on_the_way_out(error):
+    """The parent of --num-gpus passes on the SIGTERM that a scheduler sends to all."""
+    with on_sigterm(interrupt_once):
+        with pytest.raises(error, match="saved"), GracefulStop():
+            send(signal.SIGTERM)
+            raise error("saved")
+        send(signal.SIGTERM)
+
+
+def test_who_goes_on_can_still_be_interrupted():
+    with on_sigterm(interrupt_once):
+        with GracefulStop():
+            send(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGTERM)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -126,5 +145,5 @@ def test_a_loaders_worker_obeys_its_parent_alone():
     next(again)
     worker = again._workers[0]
     worker.terminate()
-    worker.join(20)
+    worker.join(PATIENCE)
     assert worker.exitcode == 0

@@ -87,7 +87,8 @@ def _write_split(root: Path, split: str, config: ShapesConfig, workers: int) -> 
     if workers > 1 and count > 50:
         # A forked worker starts at once, where another would first import all that the caller has loaded.
         method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-        with ProcessPoolExecutor(workers, multiprocessing.get_context(method)) as pool:
+        context = multiprocessing.get_context(method)
+        with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
             entries = list(pool.map(_write_scene, jobs, chunksize=25))
     else:
         entries = [_write_scene(job) for job in jobs]
@@ -108,7 +109,6 @@ def scene(config: ShapesConfig, split: str, index: int) -> Scene:
 def _write_scene(job: tuple[Path, str, int, ShapesConfig]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Draws and writes one scene with its XML and crops; returns its COCO entry and annotations without ids."""
     root, split, index, config = job
-    cv2.setNumThreads(1)
     drawn, name = scene(config, split, index), _name(split, index)
     _write_jpeg(root / "JPEGImages" / f"{name}.jpg", drawn.image)
     annotations = [_annotation(thing) for thing in drawn.objects]

@@ -41,7 +41,9 @@ class GracefulStop:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # A second SIGTERM would interrupt who is on the way out with what is to be said.
+            leaving = self.asked and kind is not None and handler is interrupt_once
+            signal.signal(number, signal.SIG_IGN if leaving else handler)
 
     @contextlib.contextmanager
     def at_once(self, line: str) -> Iterator[None]:

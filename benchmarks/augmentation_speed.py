@@ -5,7 +5,6 @@ resnet-backbone build-decoder && python -m benchmarks.augmentation_speed
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import statistics
 import sys
@@ -14,20 +13,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torchvision.transforms.v2 as T
 from torchvision.datasets.folder import pil_loader
 
-from benchmarks.image_loading import FOLDERS, IMAGES, ROUNDS, decoders, some_of, speed
-from benchmarks.machine import ROOT, versions
+from benchmarks.image_loading import FOLDERS, IMAGES, ROUNDS, begin, decoders, some_of, speed
+from benchmarks.machine import ROOT
 from benchmarks.record import make_entry
 from benchmarks.record import record as put
 from resnet_backbone.classification.data.views import Views
 from resnet_backbone.classification.recipe.config import TrainConfig
 from resnet_backbone.engine.yaml_config import read_config
-from resnet_backbone.images.region import library
 
 RECIPES = {"he2015": "R50.yaml", "modern": "R50_modern.yaml"}
 Load = Callable[[Path, int], Any]
@@ -35,13 +32,8 @@ Load = Callable[[Path, int], Any]
 
 def main() -> int:
     """Measures both recipes on every folder and records it; returns 1 where the decoder is not built."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    if library() is None:
-        print("error: the decoder of parts is not built; run resnet-backbone build-decoder", file=sys.stderr)
+    if not begin(__doc__ or ""):
         return 1
-    versions()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
     runs = [
         run
         for (recipe, file), (data, folder) in itertools.product(RECIPES.items(), FOLDERS.items())

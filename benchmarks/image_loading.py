@@ -50,13 +50,8 @@ TO_UINT8 = T.Compose([*CUT, T.PILToTensor()])
 
 def main() -> int:
     """Measures every folder and way and records it; returns 1 where the decoder is not built."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    if library() is None:
-        print("error: the decoder of parts is not built; run resnet-backbone build-decoder", file=sys.stderr)
+    if not begin(__doc__ or ""):
         return 1
-    versions()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
     runs = [run for name, folder in FOLDERS.items() for run in measure(name, some_of(folder))]
     with tempfile.TemporaryDirectory() as made:
         runs += measure(LIKE_IMAGENET, [like_imagenet(file, Path(made)) for file in some_of(FOLDERS["COCO"])])
@@ -78,6 +73,18 @@ def main() -> int:
         "smaller files those of the same part of the image, up to rounding to its pixels.",
     ))  # fmt: skip
     return 0
+
+
+def begin(description: str) -> bool:
+    """Reads the command line, takes down the versions and computes on one thread; False without the decoder."""
+    argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    if library() is None:
+        print("error: the decoder of parts is not built; run resnet-backbone build-decoder", file=sys.stderr)
+        return False
+    versions()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    return True
 
 
 def decoders() -> dict[str, str]:

@@ -21,6 +21,7 @@ from resnet_backbone.classification.data.policies import operations_of
 from resnet_backbone.classification.data.splits import open_data
 from resnet_backbone.classification.data.streams import Stream, generator, torch_drawing_from
 from resnet_backbone.classification.data.views import Views
+from resnet_backbone.classification.prepare.prepare import PrepareOptions, prepare
 
 CPU = torch.device("cpu")
 FILL = (1, 2, 3)
@@ -102,6 +103,21 @@ def test_batches_are_the_same_wherever_they_are_augmented(folders, workers):
 
     for one, other in zip(batches("workers"), batches("device"), strict=True):
         assert torch.equal(one.images, other.images) and not other.changes and other.images.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("kind", ["folders", "shards"])
+def test_workers_augment_nothing_where_the_device_does(folders, tmp_path, monkeypatch, kind):
+    if kind == "shards":
+        assert prepare(PrepareOptions(tmp_path / kind, folders=folders, any_counts=True, shard_size=1.0), str) == 0
+    train = open_data(str(folders if kind == "folders" else tmp_path / kind)).train
+    config = replace(SMALL, policy="randaugment", augment_on="device")
+    done = {}
+    for unused, where in (("apply", "device"), ("apply_to_batch", "workers")):
+        with monkeypatch.context() as patch:
+            patch.setattr(Augmentation, unused, lambda *_: pytest.fail("in the wrong place"))
+            done[where] = next(training_batches(train, replace(config, augment_on=where), 0, CPU)).images
+    cut = next(training_batches(train, replace(config, policy="none", flip=False), 0, CPU)).images
+    assert not torch.equal(done["device"], cut) and not torch.equal(done["workers"], cut)
 
 
 def test_a_cut_view_says_what_is_left_to_do_and_so_does_a_part_of_a_batch(folders):

@@ -7,11 +7,14 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import safetensors.torch
 
+import resnet_backbone as rb
 from resnet_backbone.engine.addresses import without_secrets
 from resnet_backbone.weights import download
 from resnet_backbone.weights.download import fetch
 from resnet_backbone.weights.errors import WeightsError
+from resnet_backbone.weights.load import read_source
 from resnet_backbone.weights.sources import on_disk
 
 CONTENT = bytes(range(256)) * 4000
@@ -127,6 +130,9 @@ def test_keys_in_an_address_are_neither_said_nor_kept(server):
     with pytest.raises(WeightsError) as caught:
         fetch(f"{server}/missing.pth?key=secret")
     assert f"{server}/missing.pth: the server says 404" in str(caught.value) and "secret" not in str(caught.value)
+    net = rb.build("resnet18", num_classes=2, stem_out_channels=8, res2_out_channels=8)
+    Handler.contents = {"/net.safetensors?key=secret": safetensors.torch.save(net.state_dict())}
+    assert read_source(f"{server}/net.safetensors?key=secret").record.source == f"{server}/net.safetensors"
     assert without_secrets(f"{address}/net.pth?key=secret#part") == f"{server}/net.pth"
     assert without_secrets("runs/a?b.pth") == "runs/a?b.pth" and without_secrets("timm://a@b") == "timm://a@b"
 

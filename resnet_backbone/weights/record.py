@@ -11,7 +11,7 @@ from typing import Any
 
 from resnet_backbone.weights.errors import WeightsError
 
-MEASURED, STATISTICS = "accuracy measured on", "batch norms: mean and variance"
+MEASURED_NOTE, STATISTICS_NOTE = "accuracy measured on", "batch norms: mean and variance"
 """How the notes begin that no longer hold where a network's statistics are computed anew."""
 NAMINGS = ("resnet_backbone", "torchvision", "timm", "detectron2", "caffe2", "cifar")
 

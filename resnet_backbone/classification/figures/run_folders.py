@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import re
@@ -16,16 +15,15 @@ import yaml
 from numpy.typing import NDArray
 
 from resnet_backbone.classification.figures.paper import RunLength
-from resnet_backbone.classification.recipe.config import TrainConfig
-from resnet_backbone.classification.training.checkpoint import FREE
+from resnet_backbone.classification.training.checkpoint import DEFAULTS, FREE
 from resnet_backbone.classification.training.output import FINAL
 from resnet_backbone.engine.jsonlog import read_json_lines
 from resnet_backbone.models.variants import Variant, find_variant
 
 TRAIN, TEST = "error", "val/error"
 """Entries of metrics.jsonl: training error since the last line, test error."""
-USUAL = {one.name: json.loads(json.dumps(one.default, default=str)) for one in dataclasses.fields(TrainConfig)}
-"""What a run means by keys that it did not know yet, as YAML has it."""
+USUAL = json.loads(json.dumps(DEFAULTS, default=str))
+"""The same as YAML has it."""
 LIKE_ANY = {"seed", *FREE}
 """Settings that are no part of a recipe; runs of one recipe still have to be of the same data."""
 DATA = {r"cifar100.*": "CIFAR-100", r"cifar10.*": "CIFAR-10", r"imagenet|ilsvrc2012": "ImageNet"}

@@ -26,7 +26,7 @@ from resnet_backbone.images.transforms import normalise
 from resnet_backbone.weights.files import check_suffix, write_weights
 from resnet_backbone.weights.load import AFFINE_ONLY
 from resnet_backbone.weights.naming import facts_of
-from resnet_backbone.weights.record import MEASURED, STATISTICS, WeightRecord
+from resnet_backbone.weights.record import MEASURED_NOTE, STATISTICS_NOTE, WeightRecord
 
 
 def recompute_norms(
@@ -69,8 +69,8 @@ def recompute_norms(
     chunks = [chunk.tolist() for chunk in np.array_split(order, max(len(order) // batch, 1))]
     batches = _batches(files, chunks, record, workers, next(network.parameters()).device, progress.step)
     done = (give_statistics if affine_only else recompute_statistics)(network, batches)
-    note = f"{STATISTICS} over {done:,} images of {Path(images).resolve().name}, central crop"
-    old = (AFFINE_ONLY, STATISTICS) if affine_only else (STATISTICS, MEASURED)
+    note = f"{STATISTICS_NOTE} over {done:,} images of {Path(images).resolve().name}, central crop"
+    old = (AFFINE_ONLY, STATISTICS_NOTE) if affine_only else (STATISTICS_NOTE, MEASURED_NOTE)
     notes = (*(one for one in record.notes if not one.startswith(old)), note)
     record = replace(record, naming="resnet_backbone", notes=notes)
     if not affine_only:

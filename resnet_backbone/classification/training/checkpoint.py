@@ -31,8 +31,8 @@ FREE = {
     "broken_images",
 }
 REMEDY = "start anew with --overwrite"
-# What an older run means by keys that it did not know.
-_DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+"""What an older run means by keys that it did not know."""
 
 
 def save_state(
@@ -89,7 +89,7 @@ def read_run(path: Path, config: TrainConfig, data: Data, processes: int) -> dic
     older = kept(path)
     remedy = f"copy {older[-1].name} over it to go on from there, or {REMEDY}" if older else REMEDY
     state = engine.read_state(path, ("iteration", "tested", "config", "classes", "images", "processes"), remedy)
-    before, now = {**_DEFAULTS, **state["config"]}, dataclasses.asdict(config)
+    before, now = {**DEFAULTS, **state["config"]}, dataclasses.asdict(config)
     if before.get("network") != config.network:
         raise ValueError(f"{path}: a checkpoint of {before.get('network')}, not of {config.network}; {REMEDY}")
     for key in now:

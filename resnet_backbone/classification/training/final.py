@@ -22,7 +22,7 @@ from resnet_backbone.classification.training.classifier import Inputs
 from resnet_backbone.engine.addresses import without_secrets
 from resnet_backbone.models.variants import find_variant
 from resnet_backbone.weights.files import write_weights
-from resnet_backbone.weights.record import MEASURED, STATISTICS, WeightRecord
+from resnet_backbone.weights.record import MEASURED_NOTE, STATISTICS_NOTE, WeightRecord
 
 
 def exact_norms(model: nn.Module, config: TrainConfig, data: Data, inputs: Inputs, device: torch.device) -> int:
@@ -65,7 +65,7 @@ def _parts_once(config: TrainConfig, data: Data, device: torch.device) -> Iterat
 def norm_notes(images: int, data: Data) -> tuple[str, ...]:
     """For the record: what `exact_norms` did."""
     whole = "the" if images == len(data.train) else f"{images:,} of the"
-    said = f"{STATISTICS} over {whole} {len(data.train):,} training images, augmented as in training"
+    said = f"{STATISTICS_NOTE} over {whole} {len(data.train):,} training images, augmented as in training"
     return (said,) if images else ()
 
 
@@ -85,7 +85,7 @@ def write_final(
     """
     variant = find_variant(config.network)
     started = (f"started from {without_secrets(config.weights)}",) if config.weights else ()
-    measured = () if accuracy is None else (f"{MEASURED} {accuracy.images} validation images of {data.name}",)
+    measured = () if accuracy is None else (f"{MEASURED_NOTE} {accuracy.images} validation images of {data.name}",)
     record = WeightRecord(
         naming="resnet_backbone",
         source=f"tools/pretrain_imagenet.py, seed {config.seed}",

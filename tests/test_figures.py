@@ -36,6 +36,24 @@ def texts(path):
     return " ".join("".join(one.itertext()) for one in found)
 
 
+def test_weights_that_runs_start_from_are_named_without_their_place(tmp_path):
+    starts = (
+        "",
+        "runs/a/model.safetensors",
+        "runs/b/model.safetensors",
+        "https://me:word@example.org/c/n.pth?key=secret",
+    )
+    for number, weights in enumerate(starts):
+        write_run(tmp_path / f"runs/{number}", "resnet18", TRAIN, [(400, 9.0 + number)], weights=weights, data="pets")
+    drawn(tmp_path)
+    (page,) = (file.read_text() for file in (tmp_path / "out").glob("table2*.md"))
+    for label in ("no weights", "weights a/model.safetensors", "weights b/model.safetensors", "weights c/n.pth"):
+        assert f"| ResNet-18 B ({label}) |" in page
+    everything = page + (tmp_path / "out" / "README.md").read_text()
+    assert "https://example.org/c/n.pth |" in everything
+    assert "key=" not in everything and "me:word" not in everything
+
+
 @pytest.fixture
 def runs(tmp_path):
     """Plain-20 and -56 once, ResNet-20 with two seeds, ResNet-56 unfinished."""

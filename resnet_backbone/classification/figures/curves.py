@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from resnet_backbone.classification.figures.paper import CIFAR_LENGTH, IMAGENET_LENGTH, RunLength
 from resnet_backbone.classification.figures.run_folders import Curve, RunFolder
+from resnet_backbone.engine.addresses import without_secrets
 from resnet_backbone.models.variants import Variant, title
 
 POINTS = 128
@@ -151,8 +152,15 @@ def _label(run: RunFolder, others: Sequence[RunFolder]) -> str:
         name = f"{name} {run.shortcut}"
     twins = [other.recipe for other in others if other.network == run.network and other.shortcut == run.shortcut]
     keys = sorted({key for twin in twins for key in {**twin, **run.recipe} if twin.get(key) != run.recipe.get(key)})
-    settings = ", ".join(f"{key} {run.recipe.get(key)}" for key in keys)
+    settings = ", ".join(_setting(key, run.recipe.get(key)) for key in keys)
     return f"{name} ({settings})" if settings else name
+
+
+def _setting(key: str, value: object) -> str:
+    """Of weights the file and its folder: where that lies is one machine's, and an address may have keys in it."""
+    if key != "weights":
+        return f"{key} {value}"
+    return f"weights {'/'.join(without_secrets(str(value)).split('/')[-2:]).strip('/')}" if value else "no weights"
 
 
 def windowed(curve: Curve, window: int) -> Curve:

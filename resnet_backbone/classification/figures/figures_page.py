@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from resnet_backbone.classification.figures import captions
 from resnet_backbone.classification.figures.curves import Group
 from resnet_backbone.classification.figures.run_folders import USUAL
+from resnet_backbone.engine.addresses import without_secrets
 from resnet_backbone.engine.text import markdown
 
 HEAD = (
@@ -51,10 +52,10 @@ def _runs(group: Group) -> list[str]:
     keys = list(dict.fromkeys(key for settings in every for key in settings if key not in ("network", "seed")))
     differing = [key for key in keys if any(settings.get(key) != every[0].get(key) for settings in every)]
     special = [key for key in keys if key not in differing and every[0][key] != USUAL.get(key)]
-    common = ", ".join(f"{key} {every[0][key]}" for key in special)
+    common = ", ".join(f"{key} {without_secrets(str(every[0][key]))}" for key in special)
     rows = [
         (
-            str(run.path), run.network, str(run.seed), *(str(settings.get(key)) for key in differing),
+            str(run.path), run.network, str(run.seed), *(without_secrets(str(settings.get(key))) for key in differing),
             run.progress + ("" if run.finished else " (unfinished)"),
             f"{run.error:.2f}" if len(run.test) else "–",
         )
